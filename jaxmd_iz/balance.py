@@ -1,0 +1,110 @@
+"""Residuals of the three conservation laws at points y, per phase point or weighted sum of them: section 6.
+
+∂ρ + ∇·m = 0;  ∂m + ∇·(K − S) = F;  ∂E + ∇·(J − (R + S)w) = P.
+Time derivatives by `jvp` along the flow, divergences by `jacfwd` in y. Nothing is integrated in time.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxmd_iz import moments as mo
+from jaxmd_iz.mollifiers import AbstractMollifier
+from jaxmd_iz.neighbours import Neighbours
+from jaxmd_iz.system import System
+
+
+class Residual(eqx.Module):
+    """Residuals relative to `scale` = max_y Σ|terms|, the largest over y; 0 where every term vanishes."""
+
+    mass: Float[Array, ""]
+    momentum: Float[Array, ""]
+    energy: Float[Array, ""]
+    scale: Float[Array, " 3"]
+
+
+def balance_terms(
+    system: System,
+    y: Float[Array, "Y D"],
+    x: Float[Array, "n D"],
+    p: Float[Array, "n D"],
+    k: int | Int[Array, ""],
+    w: Float[Array, " D"],
+    mollifier: AbstractMollifier,
+    neighbours: Neighbours | None = None,
+) -> tuple[Array, Array, Array]:
+    """The terms of each law, signed so that they sum to zero.
+
+    Args:
+        system: gives moments and forces.
+        y: (Y, D) points.
+        x, p: (n, D) one phase point.
+        k: state.
+        w: (D,) the constant velocity of the energy law.
+        mollifier: η.
+        neighbours: list valid at x, or None for all pairs.
+
+    Returns:
+        mass (2, Y): ∂ρ, ∇·m; momentum (4, Y, D): ∂m, ∇·K, −∇·S, −F;
+        energy (5, Y): ∂E, ∇·J_kinetic, ∇·J_potential, −∇·((R + S)w), −P.
+    """
+
+    def stored(x, p):
+        m = system.moments(y, x, p, k, mollifier, neighbours)
+        return m.rho, m.momentum, m.energy_kinetic + m.energy_potential
+
+    flow = (p / system.masses[:, None], system.force(x, k, neighbours))
+    _, (rho_t, m_t, e_t) = jax.jvp(stored, (x, p), flow)
+
+    surface, links = system.bonds(x, p, k, neighbours)
+    confinement = system.confinement(x)
+
+    def at(point) -> mo.Moments:
+        m = mo.moments(
+            point[None],
+            x,
+            p,
+            system.masses,
+            system.species,
+            system.kinds,
+            surface,
+            links,
+            confinement,
+            mollifier,
+            system.space,
+        )
+        return jax.tree.map(lambda a: a[0], m)
+
+    def fluxes(point):
+        m = at(point)
+        return m.momentum, m.k, m.s, m.j_kinetic, m.j_potential, (m.r + m.s) @ w
+
+    def divergences(point):
+        jacobian = jax.jacfwd(fluxes)(point)
+        return jax.tree.map(lambda j: jnp.trace(j, axis1=0, axis2=j.ndim - 1), jacobian)
+
+    div_m, div_k, div_s, div_jk, div_jp, div_w = jax.lax.map(divergences, y, batch_size=min(8, y.shape[0]))
+    here = system.moments(y, x, p, k, mollifier, neighbours)
+    return (
+        jnp.stack([rho_t, div_m]),
+        jnp.stack([m_t, div_k, -div_s, -here.force]),
+        jnp.stack([e_t, div_jk, div_jp, -div_w, -here.power]),
+    )
+
+
+def relative_residual(terms: tuple[Array, Array, Array]) -> Residual:
+    """max_y |Σ terms| / max_y Σ |terms| of each law; 0/0 = 0.
+
+    Args:
+        terms: of `balance_terms`, or a weighted sum of them over phase points.
+    """
+
+    def ratio(t):
+        size = jnp.abs if t.ndim == 2 else (lambda v: jnp.sqrt(jnp.sum(v**2, axis=-1)))
+        scale = jnp.max(jnp.sum(size(t), axis=0))
+        misfit = jnp.max(size(jnp.sum(t, axis=0)))
+        return jnp.where(scale > 0, misfit / jnp.where(scale > 0, scale, 1.0), 0.0), scale
+
+    values, scales = zip(*(ratio(t) for t in terms), strict=True)
+    return Residual(*values, jnp.stack(scales))

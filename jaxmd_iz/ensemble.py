@@ -1,0 +1,187 @@
+"""Many trajectories at once, on the device: one `lax.scan` over steps of a `vmap` over samples and states.
+
+Dynamics and observables never import each other: `observe` is passed in, and only its weighted group sums leave.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxmd_iz.gibbs import Canonical, Chain, advance_chain, draw_momenta, start_chain, weights
+from jaxmd_iz.integrators import AbstractIntegrator, Phase
+from jaxmd_iz.neighbours import Neighbours
+from jaxmd_iz.system import System
+
+
+class Walkers(NamedTuple):
+    """B = samples × states trajectories; walker b follows state `state[b]` from sample `sample[b]`."""
+
+    phase: Phase  # leading axis B
+    state: Int[Array, " B"]
+    sample: Int[Array, " B"]
+    weight: Float[Array, " B"]  # w_j of its starting point, summing to 1 over the states of a sample
+    key: PRNGKeyArray  # (B,)
+
+
+@eqx.filter_jit
+def start_chains(
+    system: System, density: Canonical, x: Float[Array, "samples n D"], key: PRNGKeyArray, neighbours: Neighbours | None
+) -> tuple[Chain, PRNGKeyArray]:
+    """One chain for each starting configuration, with its own key."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    return jax.vmap(lambda a, k, nl: start_chain(system, density, a, k, nl))(x, keys, neighbours), keys
+
+
+@eqx.filter_jit
+def advance_chains(
+    system: System,
+    density: Canonical,
+    chains: Chain,
+    keys: PRNGKeyArray,
+    first: Int[Array, ""],
+    steps: int,
+    neighbours: Neighbours | None,
+) -> tuple[Chain, Bool[Array, ""]]:
+    """All chains `steps` proposals further; also whether a neighbour list went stale on the way."""
+
+    def one(chain, key, nl):
+        return advance_chain(system, density, chain, key, first, steps, nl)
+
+    after = jax.vmap(one)(chains, keys, neighbours)
+    return after, _stale(system, after.x, neighbours)
+
+
+def _stale(system, x, neighbours):
+    if neighbours is None:
+        return jnp.zeros((), bool)
+    return jnp.any(jax.vmap(lambda nl, a: nl.moved(system.space, a))(neighbours, x))
+
+
+@eqx.filter_jit
+def walkers_from_samples(
+    system: System,
+    temperature: Float[Array, ""],
+    x: Float[Array, "samples n D"],
+    p: Float[Array, "samples n D"] | None,
+    key: PRNGKeyArray,
+    neighbours: Neighbours | None,
+) -> Walkers:
+    """Every surface from every sample, with weights w_j (section 7), and exact momenta where none are given.
+
+    Args:
+        system: gives λ̄_j.
+        temperature: k_B T, energy.
+        x: (samples, n, D) positions drawn from g = Σ_j f_jj.
+        p: (samples, n, D) momenta, or None to draw them.
+        key: for the momenta and for stochastic dynamics.
+        neighbours: lists with leading axis samples, or None.
+    """
+    samples, _, dim = x.shape
+    d = system.states
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
+    if p is None:
+        p = jax.vmap(lambda k: draw_momenta(k, system.masses, temperature, dim))(keys)
+    w = jax.vmap(lambda a, nl: weights(system, a, temperature, nl))(x, neighbours)
+    spread = jax.tree.map(lambda a: jnp.repeat(a, d, axis=0), (x, p, neighbours))
+    state = jnp.tile(jnp.arange(d), samples)
+    force = jax.vmap(lambda a, k, nl: system.force(a, k, nl))(spread[0], state, spread[2])
+    walker_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, samples), i))(jnp.arange(samples * d))
+    sample = jnp.repeat(jnp.arange(samples), d)
+    return Walkers(Phase(spread[0], spread[1], force), state, sample, w.reshape(-1), walker_keys)
+
+
+@eqx.filter_jit
+def advance(
+    system: System,
+    integrator: AbstractIntegrator,
+    walkers: Walkers,
+    first: Int[Array, ""],
+    steps: int,
+    neighbours: Neighbours | None,
+) -> tuple[Walkers, Bool[Array, ""]]:
+    """All walkers `steps` time steps further, each on its own surface.
+
+    Args:
+        system: forces.
+        integrator: scheme.
+        walkers: B trajectories.
+        first: number of the first step, so that chunking does not change random numbers; may be traced.
+        steps: static.
+        neighbours: lists with leading axis B, or None.
+
+    Returns:
+        walkers, and whether a neighbour list went stale on the way (then the result must be discarded).
+    """
+
+    def one(phase, state, key, nl, i):
+        return integrator(phase, lambda x: system.force(x, state, nl), system.masses, jax.random.fold_in(key, i))
+
+    def body(carry, i):
+        phase, stale = carry
+        phase = jax.vmap(one, in_axes=(0, 0, 0, 0, None))(phase, walkers.state, walkers.key, neighbours, i)
+        return (phase, stale | _stale(system, phase.x, neighbours)), None
+
+    (phase, stale), _ = jax.lax.scan(body, (walkers.phase, jnp.zeros((), bool)), first + jnp.arange(steps))
+    return walkers._replace(phase=phase), stale
+
+
+@eqx.filter_jit
+def group_sums(
+    observe: Callable,
+    walkers: Walkers,
+    group: Int[Array, " B"],
+    groups: int,
+    neighbours: Neighbours | None,
+    batch: int,
+):
+    """Σ_b w_b observe(x_b, p_b, state_b) in each of `groups` groups, by compensated sums, `batch` walkers at a time.
+
+    Args:
+        observe: (x, p, state, neighbours) → pytree of arrays.
+        walkers: B trajectories.
+        group: (B,) group of each.
+        groups: number of groups.
+        neighbours: lists with leading axis B, or None.
+        batch: walkers observed together; bounds the memory.
+
+    Returns:
+        the pytree of `observe` with a leading axis of `groups`.
+    """
+    count = walkers.state.shape[0]
+    batch = min(batch, count)
+    rounds = -(-count // batch)
+    pick = jnp.arange(rounds * batch)
+    real = pick < count
+    pick = jnp.where(real, pick, 0).reshape(rounds, batch)
+    weight = jnp.where(real, walkers.weight[pick.reshape(-1)], 0.0).reshape(rounds, batch)
+    phase = walkers.phase
+
+    def look(b):
+        nl = jax.tree.map(lambda a: a[b], neighbours)
+        return observe(phase.x[b], phase.p[b], walkers.state[b], nl)
+
+    shape = jax.eval_shape(look, jnp.zeros((), int))
+    zero = jax.tree.map(lambda s: jnp.zeros((groups, *s.shape), s.dtype), shape)
+
+    def body(carry, item):
+        which, w = item
+        seen = jax.vmap(look)(which)
+
+        def add(total, lost, value):
+            factor = w.astype(value.dtype).reshape((-1,) + (1,) * (value.ndim - 1))
+            share = jnp.where(factor > 0, factor * value, 0.0)
+            part = jnp.zeros_like(total).at[group[which]].add(share)
+            # Neumaier: what the larger of two terms loses of the smaller one
+            new = jax.lax.optimization_barrier(total + part)
+            error = jnp.where(jnp.abs(total) >= jnp.abs(part), (total - new) + part, (part - new) + total)
+            return new, lost + error
+
+        both = jax.tree.map(add, *carry, seen)
+        return jax.tree.transpose(jax.tree.structure(seen), jax.tree.structure((0, 0)), both), None
+
+    (total, lost), _ = jax.lax.scan(body, (zero, zero), (pick, weight))
+    return jax.tree.map(jnp.add, total, lost)

@@ -1,0 +1,1 @@
+"""Configurations that come with the package, found by their names: `jaxmd-iz run lj_liquid`."""

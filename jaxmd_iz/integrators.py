@@ -1,0 +1,152 @@
+"""Time integrators of ẋ = p/M, ṗ = F(x): they see a force function, never a potential.
+
+Symplectic schemes are palindromes of kicks and drifts (time reversible); BAOAB adds an exact Ornstein–Uhlenbeck step.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxmd_iz.checks import must
+
+Force = Callable[[Float[Array, "n D"]], Float[Array, "n D"]]
+
+
+class Phase(NamedTuple):
+    """A phase point with the force at x, kept so that one step costs as few forces as it can."""
+
+    x: Float[Array, "n D"]
+    p: Float[Array, "n D"]
+    force: Float[Array, "n D"]
+
+
+class AbstractIntegrator(eqx.Module):
+    """One step of length `step`."""
+
+    step: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def __call__(self, phase: Phase, force: Force, masses: Float[Array, " n"], key: PRNGKeyArray | None) -> Phase:
+        """The phase point one step later; `key` is used by stochastic schemes alone."""
+
+
+def _check_step(step) -> None:
+    if not isinstance(step, jax.core.Tracer):
+        must(bool(jnp.isfinite(step)) and step != 0, "step", "be a finite time step, not zero", f"it is {step}")
+
+
+def _verlet(phase: Phase, force: Force, masses, step) -> Phase:
+    """Kick ½, drift, kick ½."""
+    p = phase.p + 0.5 * step * phase.force
+    x = phase.x + step * p / masses[:, None]
+    new = force(x)
+    return Phase(x, p + 0.5 * step * new, new)
+
+
+class VelocityVerlet(AbstractIntegrator):
+    """Velocity Verlet: second order, symplectic, reversible, one force a step.
+
+    Args:
+        step: time step; a negative one runs backwards.
+    """
+
+    step: float | Float[Array, ""]
+
+    def __check_init__(self):
+        _check_step(self.step)
+
+    def __call__(self, phase, force, masses, key=None):
+        """One step."""
+        return _verlet(phase, force, masses, self.step)
+
+
+class ForestRuth(AbstractIntegrator):
+    """Fourth order: three velocity-Verlet steps of θ, 1 − 2θ, θ times `step`, θ = 1/(2 − 2^{1/3}).
+
+    E. Forest and R. D. Ruth, Physica D 43, 105 (1990). Three forces a step.
+
+    Args:
+        step: time step; a negative one runs backwards.
+    """
+
+    step: float | Float[Array, ""]
+
+    def __check_init__(self):
+        _check_step(self.step)
+
+    def __call__(self, phase, force, masses, key=None):
+        """One step."""
+        theta = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
+        for part in (theta, 1.0 - 2.0 * theta, theta):
+            phase = _verlet(phase, force, masses, part * self.step)
+        return phase
+
+
+class Baoab(AbstractIntegrator):
+    """Langevin dynamics by the BAOAB splitting: kick, drift, exact friction and noise, drift, kick.
+
+    B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34. Positions are accurate to fourth order in the
+    step in the limit of large friction.
+
+    Args:
+        step: time step.
+        friction: γ, 1/time.
+        temperature: k_B T, energy.
+    """
+
+    step: float | Float[Array, ""]
+    friction: float | Float[Array, ""]
+    temperature: float | Float[Array, ""]
+
+    def __check_init__(self):
+        _check_step(self.step)
+        for name in ("friction", "temperature"):
+            value = getattr(self, name)
+            if not isinstance(value, jax.core.Tracer):
+                must(bool(value >= 0), name, "be zero or more", f"it is {value}")
+
+    def __call__(self, phase, force, masses, key=None):
+        """One step; needs a key."""
+        must(key is not None, "key", "be given for Langevin dynamics", "it is None")
+        m = masses[:, None]
+        p = phase.p + 0.5 * self.step * phase.force
+        x = phase.x + 0.5 * self.step * p / m
+        keep = jnp.exp(-jnp.asarray(self.friction * self.step, p.dtype))
+        noise = jax.random.normal(key, p.shape, p.dtype)
+        p = keep * p + jnp.sqrt((1.0 - keep**2) * self.temperature) * jnp.sqrt(m) * noise
+        x = x + 0.5 * self.step * p / m
+        new = force(x)
+        return Phase(x, p + 0.5 * self.step * new, new)
+
+
+def trajectory(
+    integrator: AbstractIntegrator,
+    force: Force,
+    masses: Float[Array, " n"],
+    x: Float[Array, "n D"],
+    p: Float[Array, "n D"],
+    steps: int,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, "n D"], Float[Array, "n D"]]:
+    """Positions and momenta after `steps` steps: one `lax.scan`, differentiable.
+
+    Args:
+        integrator: scheme.
+        force: x ↦ F(x).
+        masses: (n,).
+        x, p: (n, D).
+        steps: number of steps, static.
+        key: for stochastic schemes.
+    """
+
+    def body(phase, i):
+        sub = None if key is None else jax.random.fold_in(key, i)
+        return integrator(phase, force, masses, sub), None
+
+    last, _ = jax.lax.scan(body, Phase(x, p, force(x)), jnp.arange(steps))
+    return last.x, last.p

@@ -1,0 +1,146 @@
+"""Raw moments of one phase point at points y, linear in the density: section 6, (2.17), (3.7)–(3.13).
+
+Averages over samples, states and time are plain weighted sums of these; u, σ and q come afterwards (`fields`).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxmd_iz.mollifiers import AbstractMollifier
+from jaxmd_iz.pair_split import Bonds
+from jaxmd_iz.space import AbstractSpace
+from jaxmd_iz.surfaces import Surface
+
+
+class Moments(eqx.Module):
+    """Moments at Y points (any leading axes). The first index of K, S, R is the one contracted by ∇."""
+
+    rho: Float[Array, "*g Y"]  # Σ M η
+    number: Float[Array, "*g Y species"]  # Σ η of each species
+    momentum: Float[Array, "*g Y D"]  # m = Σ η p
+    energy_kinetic: Float[Array, "*g Y"]  # Σ η |p|²/2M
+    energy_potential: Float[Array, "*g Y"]  # Σ η λ̄ⁿ
+    k: Float[Array, "*g Y D D"]  # Σ η p⊗p/M
+    s: Float[Array, "*g Y D D"]  # Σ B d⊗f
+    j_kinetic: Float[Array, "*g Y D"]  # Σ η (p/M) |p|²/2M
+    j_potential: Float[Array, "*g Y D"]  # Σ η (p/M) λ̄ⁿ + Σ B d (pᵐ/M_m)·∇_{xᵐ}λ̄ⁿ
+    r: Float[Array, "*g Y D D"]  # Σ B d⊗∇_{xᵐ}λ̄ⁿ
+    force: Float[Array, "*g Y D"]  # F = −Σ η (∇V_b + gⁿ)
+    power: Float[Array, "*g Y"]  # P = −Σ η (p/M)·∇V_b
+
+
+class Totals(eqx.Module):
+    """Sums over the whole system of one phase point (any leading axes)."""
+
+    momentum: Float[Array, "*g D"]
+    kinetic: Float[Array, "*g"]
+    potential: Float[Array, "*g"]  # λ̄, without V_b
+    virial: Float[Array, "*g D D"]  # Σ d⊗f; the volume mean of K − S is (Σ p⊗p/M − Σ d⊗f)/V
+
+
+def totals(
+    p: Float[Array, "n D"], masses: Float[Array, " n"], surface: Surface, bonds: Bonds
+) -> Totals:
+    """Momentum, kinetic and potential energy and virial of one phase point."""
+    return Totals(
+        momentum=jnp.sum(p, axis=0),
+        kinetic=jnp.sum(jnp.sum(p**2, axis=-1) / masses) / 2,
+        potential=jnp.sum(surface.energy),
+        virial=jnp.einsum("Pl,Pj->lj", bonds.d, bonds.f),
+    )
+
+
+def moments(
+    y: Float[Array, "Y D"],
+    x: Float[Array, "n D"],
+    p: Float[Array, "n D"],
+    masses: Float[Array, " n"],
+    species: Int[Array, " n"],
+    kinds: int,
+    surface: Surface,
+    bonds: Bonds,
+    confinement: Float[Array, "n D"],
+    mollifier: AbstractMollifier,
+    space: AbstractSpace,
+    block: int | None = None,
+) -> Moments:
+    """The moments of one phase point on one surface.
+
+    Args:
+        y: (Y, D) field points.
+        x, p: (n, D) positions and momenta.
+        masses: (n,) M_n.
+        species: (n,) species numbers below `kinds`.
+        kinds: number of species.
+        surface: energies λ̄ⁿ and gⁿ.
+        bonds: f, r, g on bonds.
+        confinement: (n, D) ∇V_b.
+        mollifier: η and B.
+        space: for the images that reach y.
+        block: points evaluated together; chosen from the number of bonds if None.
+
+    Returns:
+        Moments at Y points.
+    """
+    dim = x.shape[1]
+    velocity = p / masses[:, None]
+    kinetic = jnp.sum(p * velocity, axis=-1) / 2
+    kind = (species[:, None] == jnp.arange(kinds)[None, :]).astype(p.dtype)
+
+    def outer(a, b):
+        return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], -1)
+
+    on_particles = jnp.concatenate(
+        [
+            masses[:, None],
+            kind,
+            p,
+            kinetic[:, None],
+            surface.energy[:, None],
+            outer(p, velocity),
+            velocity * kinetic[:, None],
+            velocity * surface.energy[:, None],
+            -(confinement + surface.external),
+            -jnp.sum(velocity * confinement, axis=-1)[:, None],
+        ],
+        axis=1,
+    )
+    on_bonds = jnp.concatenate(
+        [outer(bonds.d, bonds.f), outer(bonds.d, bonds.r), bonds.d * bonds.g[:, None]], axis=1
+    )
+    middle = x[bonds.i] - bonds.d / 2
+    near = jnp.asarray(mollifier.images(space, 0.0), x.dtype)
+    far = jnp.asarray(mollifier.images(space, bonds.reach), x.dtype)
+
+    def at(point):
+        u = space.displacement(point[None, :] - x).T[:, None, :] + near.T[:, :, None]
+        eta = jnp.sum(mollifier.density(u), axis=0)  # every image that reaches y
+        v = space.displacement(point[None, :] - middle).T[:, None, :] + far.T[:, :, None]
+        b = jnp.sum(mollifier.bond(v, bonds.d.T[:, None, :]), axis=0)
+        return eta @ on_particles, b @ on_bonds
+
+    if block is None:
+        work = max(len(far) * middle.shape[0], len(near) * x.shape[0], 1)
+        block = max(1, min(y.shape[0], 1_000_000 // work))
+    atoms, pairs = jax.lax.map(at, y, batch_size=block)
+    count = y.shape[0]
+    widths = [1, kinds, dim, 1, 1, dim * dim, dim, dim, dim, 1]
+    starts = [sum(widths[:i]) for i in range(1, len(widths))]
+    rho, number, m, ek, ep, k, jk, jp, force, power = jnp.split(atoms, starts, axis=1)
+    s, r, jb = jnp.split(pairs, [dim * dim, 2 * dim * dim], axis=1)
+    return Moments(
+        rho=rho[:, 0],
+        number=number,
+        momentum=m,
+        energy_kinetic=ek[:, 0],
+        energy_potential=ep[:, 0],
+        k=k.reshape(count, dim, dim),
+        s=s.reshape(count, dim, dim),
+        j_kinetic=jk,
+        j_potential=jp + jb,
+        r=r.reshape(count, dim, dim),
+        force=force,
+        power=power[:, 0],
+    )

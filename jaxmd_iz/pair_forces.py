@@ -1,0 +1,107 @@
+"""Gradients of surfaces of pair potentials in one pass over the bonds: no n × n × 3 array, no scatter, no transpose.
+
+With V = Σ_{n<m} φ(r) the gradient of any energy E(V, ∇V) is a sum over bonds of φ′ and, through ∇V, of φ″:
+∇_n E = Σ_c E_c ∇_nV_c + Σ_m Σ_c [2φ′_c (Bⁿ_c − Bᵐ_c) + 4φ″_c ((Bⁿ_c − Bᵐ_c)·d) d],  Bⁿ_c = ∂E/∂(∇_nV_c).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractPotential, AbstractTwoStatePair
+from jaxmd_iz.space import Edges
+
+
+def is_fast(potential: AbstractPotential) -> bool:
+    """Whether the forms of this file apply: a pair potential of one state or of two real ones."""
+    scalar = isinstance(potential, AbstractPairPotential) and potential.states == 1
+    return scalar or isinstance(potential, AbstractTwoStatePair)
+
+
+def _channels(potential, e: Edges, order: int):
+    """φ, φ′, … up to `order` in r² of the mean, half-difference and off-diagonal of φ on every bond, masked."""
+    one = jnp.broadcast_to(e.species[:, None], e.to.shape)
+    other = e.species[None, :] if e.dense else e.species[e.to]
+    other = jnp.broadcast_to(other, e.to.shape)
+
+    def phi(r2):
+        if potential.states == 1:
+            return (potential.pair(r2, one, other).reshape(r2.shape),)
+        first, second, off = potential.components(r2, one, other)
+        return (first + second) / 2, (first - second) / 2, off
+
+    def differentiate(function):
+        def derivative(r2):
+            values, slopes = jax.jvp(function, (r2,), (jnp.ones_like(r2),))
+            return (values, slopes)
+
+        return derivative
+
+    def mask(t):
+        return jax.tree.map(lambda a: jnp.where(e.mask, a, 0.0), t)
+
+    r2 = e.r2
+    if order == 1:
+        return mask(differentiate(phi)(r2))
+    (values, slopes), (_, curvatures) = jax.jvp(differentiate(phi), (r2,), (jnp.ones_like(r2),))
+    return mask((values, slopes, curvatures))
+
+
+def _row_sums(weights: Float[Array, "n c K"], e: Edges) -> Float[Array, "n c D"]:
+    """Σ_m weight d for several weights at once: one product, with n leading, so that each is computed once."""
+    return jnp.einsum("nck,nkD->ncD", weights, e.d)
+
+
+def value_and_gradient(
+    potential: AbstractPairPotential, e: Edges, energy: Callable, corrected: bool
+) -> tuple[Float[Array, ""], Float[Array, "n D"]]:
+    """E and ∇E of an energy that is a function of V and, if `corrected`, of ∇V.
+
+    Args:
+        potential: a pair potential of one state, or of two real ones.
+        e: bonds.
+        energy: for one state V ↦ E; for two (mean, ṽ, v₁₂, ∇ṽ, ∇v₁₂) ↦ E, where the gradients are (n, D).
+        corrected: whether E depends on the gradients.
+
+    Returns:
+        E (), ∇E (n, D).
+    """
+    level = jnp.asarray(potential.level, e.d.dtype)
+    n = e.x.shape[0]
+    parts = _channels(potential, e, 2 if corrected else 1)
+    sums = [jnp.sum(v) / 2 for v in parts[0]]
+    slopes = jnp.stack(parts[1], axis=1)
+    grads = jnp.moveaxis(2.0 * _row_sums(slopes, e), 1, 0)
+    if potential.states == 1:
+        value, slope = jax.value_and_grad(energy)(sums[0] + n * level.reshape(()))
+        return value, slope * grads[0]
+    mean, half, off = sums
+    mean = mean + n * (level[0, 0] + level[1, 1]) / 2
+    half = half + n * (level[0, 0] - level[1, 1]) / 2
+    off = off + n * level[0, 1]
+    value, (e_mean, e_half, e_off, b_half, b_off) = jax.value_and_grad(energy, (0, 1, 2, 3, 4))(
+        mean, half, off, grads[1], grads[2]
+    )
+    total = e_mean * grads[0] + e_half * grads[1] + e_off * grads[2]
+    if corrected:
+        total = total + _second(jnp.stack([b_half, b_off], axis=1), slopes[:, 1:], jnp.stack(parts[2][1:], axis=1), e)
+    return value, total
+
+
+def _second(
+    b: Float[Array, "n c D"], slope: Float[Array, "n c K"], curvature: Float[Array, "n c K"], e: Edges
+) -> Float[Array, "n D"]:
+    """Σ_c Σ_m [2φ′ (Bⁿ − Bᵐ) + 4φ″ ((Bⁿ − Bᵐ)·d) d], without an array of size n × K × D of its own."""
+    along = jnp.zeros_like(slope)
+    for axis in range(b.shape[2]):
+        column = b[:, :, axis]
+        end = column.T[None] if e.dense else jnp.swapaxes(column[e.to], 1, 2)
+        along = along + (column[:, :, None] - end) * e.d[:, None, :, axis]
+    if e.dense:
+        other = jnp.einsum("nck,kcD->nD", slope, b)
+    else:
+        other = jnp.einsum("nck,nkcD->nD", slope, b[e.to])
+    same = jnp.einsum("nck,ncD->nD", slope, b)
+    return 2.0 * (same - other) + 4.0 * jnp.sum(_row_sums(curvature * along, e), axis=1)

@@ -1,0 +1,239 @@
+"""What a potential is: a partition λⁿ or Vⁿ(x) on the bonds of a configuration, everything else by autodiff.
+
+Equations (2.6)–(2.10): V(x) = Σ_n Vⁿ(x), Hermitian d × d, in an electron basis that does not move with x.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Inexact, Int
+
+from jaxmd_iz.checks import must
+from jaxmd_iz.space import Edges, pull_back
+
+
+class AbstractPotential(eqx.Module):
+    """A potential: parameters in a pytree and one method, `partition`.
+
+    `cutoff` is its range (`inf` if none), `states` the size d of V(x), `complex` whether V is complex.
+    `own_bonds`: λⁿ depends on the bonds of n alone, so one reverse pass gives every ∂λⁿ/∂d.
+    `invariant`: every λⁿ is invariant under translations, gⁿ = 0.
+    """
+
+    cutoff: eqx.AbstractVar[float]
+    states: eqx.AbstractVar[int]
+    own_bonds: eqx.AbstractVar[bool]
+    invariant: eqx.AbstractVar[bool]
+    complex: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def partition(self, e: Edges) -> Inexact[Array, " n"] | Inexact[Array, "n d d"]:
+        """λⁿ, (n,), for one state, or Vⁿ, (n, d, d); the sum over n is the energy or V(x)."""
+
+
+class Row(eqx.Module):
+    """The bonds of one particle, as a function of distances alone."""
+
+    r2: Float[Array, " K"]  # |xⁿ − xᵐ|², 1 in empty slots
+    between: Float[Array, "K K"] | None  # |xᵐ − xˡ|² of the ends of two bonds
+    mask: Bool[Array, " K"]
+    index: Int[Array, ""]
+    to: Int[Array, " K"]
+    species: Int[Array, ""]
+    others: Int[Array, " K"]
+
+
+def rows(e: Edges, triangles: bool) -> Row:
+    """The rows of every particle, stacked along the first axis, from displacements."""
+    between = None
+    if triangles:
+        apart = e.d[:, None, :, :] - e.d[:, :, None, :]
+        between = jnp.sum(apart**2, axis=-1)
+    return Row(e.r2, between, e.mask, jnp.arange(e.x.shape[0]), e.to, e.species, e.species[e.to])
+
+
+class AbstractDistancePotential(AbstractPotential):
+    """A potential whose λⁿ is a function of distances among n and the ends of its bonds: λ̃ of (3.2), Lemma 3.1.
+
+    `triangles` says whether distances between the ends enter. Pair sums and triplet angles are of this kind.
+    """
+
+    triangles: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def on_distances(self, row: Row) -> Inexact[Array, ""] | Inexact[Array, "d d"]:
+        """λⁿ or Vⁿ of one particle from squared distances."""
+
+    def partition(self, e):
+        """λⁿ, (n,), or Vⁿ, (n, d, d)."""
+        return jax.vmap(self.on_distances)(rows(e, self.triangles))
+
+
+class AbstractPairPotential(AbstractDistancePotential):
+    """V = Σ_{n<m} φ(r_nm) + Σ_n `level`; each particle takes half of its bonds. φ symmetric in the species."""
+
+    @abc.abstractmethod
+    def pair(
+        self, r2: Float[Array, "*b"], one: Int[Array, "*b"], other: Int[Array, "*b"]
+    ) -> Inexact[Array, "*b"] | Inexact[Array, "*b d d"]:
+        """φ(r) from r² for species `one` and `other`: an array like r2, or (…, d, d). Zero beyond the cutoff."""
+
+    @property
+    @abc.abstractmethod
+    def level(self) -> float | Inexact[Array, "d d"]:
+        """The one-particle term, () or (d, d)."""
+
+    def on_distances(self, row):
+        """½ Σ_m φ(r_nm) + level."""
+        one = jnp.broadcast_to(row.species, row.others.shape)
+        phi = self.pair(row.r2, one, row.others)
+        mask = row.mask.reshape(row.mask.shape + (1,) * (phi.ndim - 1))
+        return 0.5 * jnp.sum(jnp.where(mask, phi, 0.0), axis=0) + self.level
+
+
+class AbstractTwoStatePair(AbstractPairPotential):
+    """A pair potential of two real states, given by components, so that fast kernels never form 2 × 2 matrices."""
+
+    @abc.abstractmethod
+    def components(
+        self, r2: Float[Array, "*b"], one: Int[Array, "*b"], other: Int[Array, "*b"]
+    ) -> tuple[Float[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
+        """φ₁₁, φ₂₂ and φ₁₂ from r²."""
+
+    def pair(self, r2, one, other):
+        """φ(r) as (…, 2, 2)."""
+        first, second, off = self.components(r2, one, other)
+        rows_of = [jnp.stack([first, off], axis=-1), jnp.stack([off, second], axis=-1)]
+        return jnp.stack(rows_of, axis=-2)
+
+
+def pair_derivative(potential: AbstractPairPotential, e: Edges, r2: Array | None = None) -> Array:
+    """∂φ/∂(r²) on every bond, (n, K) or (n, K, d, d), zero in empty slots; at `r2` instead of that of `e` if given."""
+    one = jnp.broadcast_to(e.species[:, None], e.to.shape)
+    other = e.species[e.to]
+    r2 = e.r2 if r2 is None else r2
+    _, slope = jax.jvp(lambda s: potential.pair(s, one, other), (r2,), (jnp.ones_like(r2),))
+    mask = e.mask.reshape(e.mask.shape + (1,) * (slope.ndim - 2))
+    return jnp.where(mask, slope, 0.0)
+
+
+def as_matrices(value: Inexact[Array, "n *dd"]) -> Inexact[Array, "n d d"]:
+    """(n,) read as (n, 1, 1): a scalar potential is d = 1."""
+    return value[:, None, None] if value.ndim == 1 else value
+
+
+def matrix_partition(potential: AbstractPotential, e: Edges) -> Inexact[Array, "n d d"]:
+    """Vⁿ as (n, d, d), whatever the number of states."""
+    return as_matrices(potential.partition(e))
+
+
+def matrix_gradient(potential: AbstractPotential, e: Edges) -> Inexact[Array, "n D d d"]:
+    """Aⁿ = ∇_{xⁿ} V, (n, D, d, d), in the given electron basis."""
+    if isinstance(potential, AbstractPairPotential):
+        # Σ_m φ′(r²) 2 d: both halves of a bond move with xⁿ
+        slope = pair_derivative(potential, e)
+        if slope.ndim == 2:
+            slope = slope[:, :, None, None]
+        return 2.0 * jnp.einsum("nkab,nkD->nDab", slope, e.d.astype(slope.dtype))
+
+    def total(d, x):
+        return jnp.sum(matrix_partition(potential, eqx.tree_at(lambda t: (t.d, t.x), e, (d, x))), axis=0)
+
+    along, direct = _jacobian(total, e.d, e.x)
+    moved = pull_back(e, jnp.moveaxis(along, (0, 1), (-2, -1)))
+    return moved + jnp.moveaxis(direct, (0, 1), (-2, -1))
+
+
+def _jacobian(total: Callable, d: Array, x: Array) -> tuple[Array, Array]:
+    """Jacobian of a d × d matrix, complex or real, with respect to real (d, x), by reverse passes."""
+    if jnp.iscomplexobj(jax.eval_shape(total, d, x)):
+        real = jax.jacrev(lambda *a: jnp.real(total(*a)), (0, 1))(d, x)
+        imaginary = jax.jacrev(lambda *a: jnp.imag(total(*a)), (0, 1))(d, x)
+        return jax.tree.map(jax.lax.complex, real, imaginary)
+    return jax.jacrev(total, (0, 1))(d, x)
+
+
+class FromFunction(AbstractPotential):
+    """A user's function of the positions, x (n, D) → λⁿ (n,) or Vⁿ (n, d, d): full Jacobian, the slow path.
+
+    Args:
+        function: pure JAX function; in a periodic space it must be periodic itself.
+        states: d; 1 for a function that returns (n,).
+        invariant: whether every λⁿ is invariant under translations; the splits `distance` and `min_norm` need it.
+        complex: whether Vⁿ is complex Hermitian.
+    """
+
+    function: Callable[[Array], Array]
+    states: int = eqx.field(static=True, default=1)
+    invariant: bool = eqx.field(static=True, default=False)
+    complex: bool = eqx.field(static=True, default=False)
+    cutoff: float = eqx.field(static=True, default=float("inf"))
+    own_bonds: bool = eqx.field(static=True, default=False, init=False)
+
+    def partition(self, e):
+        """λⁿ, (n,), or Vⁿ, (n, d, d), from the user's function."""
+        value = self.function(e.x)
+        n = e.x.shape[0]
+        expected = (n,) if self.states == 1 else (n, self.states, self.states)
+        must(
+            value.shape == expected or value.shape == (n, self.states, self.states),
+            "function",
+            f"return an array of shape {expected}",
+            f"it returned {value.shape}",
+        )
+        return value
+
+
+class Sum(AbstractDistancePotential):
+    """The sum of potentials on distances with the same number of states."""
+
+    terms: tuple[AbstractDistancePotential, ...]
+
+    def __check_init__(self):
+        must(len(self.terms) > 0, "terms", "hold at least one potential", "it is empty")
+        must(
+            len({t.states for t in self.terms}) == 1,
+            "terms",
+            "have one number of states",
+            f"they have {[t.states for t in self.terms]}",
+        )
+
+    @property
+    def cutoff(self):
+        """The largest range."""
+        return max(t.cutoff for t in self.terms)
+
+    @property
+    def states(self):
+        """d of every term."""
+        return self.terms[0].states
+
+    @property
+    def own_bonds(self):
+        """True when it holds for every term."""
+        return all(t.own_bonds for t in self.terms)
+
+    @property
+    def invariant(self):
+        """True when it holds for every term."""
+        return all(t.invariant for t in self.terms)
+
+    @property
+    def complex(self):
+        """True when any term is complex."""
+        return any(t.complex for t in self.terms)
+
+    @property
+    def triangles(self):
+        """True when any term uses them."""
+        return any(t.triangles for t in self.terms)
+
+    def on_distances(self, row):
+        """Σ over the terms."""
+        total = self.terms[0].on_distances(row)
+        for term in self.terms[1:]:
+            total = total + term.on_distances(row)
+        return total

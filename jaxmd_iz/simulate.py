@@ -1,0 +1,329 @@
+"""From a density to conservation fields: sample, run every surface from every sample, observe, average, check."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxmd_iz import ensemble
+from jaxmd_iz.balance import balance_terms, relative_residual
+from jaxmd_iz.checks import fail, must, one_of
+from jaxmd_iz.gibbs import Canonical
+from jaxmd_iz.integrators import AbstractIntegrator
+from jaxmd_iz.mollifiers import AbstractMollifier
+from jaxmd_iz.moments import Moments, Totals
+from jaxmd_iz.neighbours import Neighbours, neighbour_list
+from jaxmd_iz.statistics import GROUPS, FieldSeries, GroupSums, fields_with_errors, group_of, jackknife
+from jaxmd_iz.system import System
+
+CHUNK = 100  # steps between two looks at the host: progress, and stale neighbour lists
+BATCH = 4  # walkers observed together
+
+
+class Grid(eqx.Module):
+    """Field points and the mollifier that looks at them; `axis` for a slab profile, `shape` for a regular grid."""
+
+    y: Float[Array, "Y D"]
+    mollifier: AbstractMollifier
+    name: str = eqx.field(static=True, default="fields")
+    axis: int | None = eqx.field(static=True, default=None)
+    shape: tuple[int, ...] | None = eqx.field(static=True, default=None)
+
+
+class Run(eqx.Module):
+    """What a simulation or a measurement gives, in internal units (energy, length, mass of the potential)."""
+
+    series: dict[str, FieldSeries]
+    q_star: Float[Array, " d"]
+    q_star_err: Float[Array, " d"]
+    temperature: Float[Array, " T"]  # k_B T from the kinetic energy
+    pressure: Float[Array, " T"] | None  # periodic space alone
+    potential: Float[Array, " T"]  # ⟨λ̄⟩
+    residuals: Float[Array, "T 3"]  # mass, momentum, energy: largest over grids and states of one sample
+    acceptance: float | None
+    atom_steps: int = eqx.field(static=True, default=0)
+    wall: dict[str, float] = eqx.field(static=True, default_factory=dict)
+    positions: Float[Array, "T B n D"] | None = None
+
+    def to_xarray(self, name: str = "fields", units="lj", **attributes):
+        """The fields of one grid as an xarray.Dataset; see FieldSeries.to_xarray."""
+        must(name in self.series, "name", f"be one of {sorted(self.series)}", f"it is {name!r}")
+        return self.series[name].to_xarray(units, **attributes)
+
+
+def lists_for(system: System, x, cutoff: float, skin: float, capacity: int = 0) -> Neighbours:
+    """Neighbour lists of many configurations, (B, n, D), with one capacity, stacked along a leading axis."""
+    built = [neighbour_list(system.space, np.asarray(a), cutoff, skin, capacity or None) for a in x]
+    slots = max(max(b.to.shape[1] for b in built), capacity)
+    if any(bool(b.overflow) for b in built) or len({(b.to.shape, b.half.shape) for b in built}) > 1:
+        return lists_for(system, x, cutoff, skin, math.ceil(1.15 * slots) + 1)
+    dtype = x.dtype
+    return jax.tree.map(
+        lambda *a: jnp.stack(a).astype(dtype) if jnp.issubdtype(a[0].dtype, jnp.floating) else jnp.stack(a), *built
+    )
+
+
+def wants_list(system: System, particles: int, choice: str) -> bool:
+    """Whether a neighbour list pays: never for several states, whose energy currents join all pairs."""
+    one_of(choice, "neighbours", ("auto", "dense", "list"))
+    if choice != "auto" or not math.isfinite(system.potential.cutoff):
+        return choice == "list"
+    triangles = getattr(system.potential, "triangles", False)
+    return system.states == 1 and (particles > 600 or (triangles and particles > 24))
+
+
+class _Lists:
+    """The host's care of neighbour lists: built where the walkers are, redone when a chunk outruns the skin."""
+
+    def __init__(self, system: System, use: bool, skin: float):
+        self.system, self.use, self.skin = system, use, skin
+
+    def build(self, x) -> Neighbours | None:
+        return lists_for(self.system, x, self.system.potential.cutoff, self.skin) if self.use else None
+
+    def advance(self, step: Callable, state: Any, where: Callable, total: int, progress: Callable) -> Any:
+        """`total` steps of step(state, first, count, lists) → (state, stale) in chunks; stale chunks are redone."""
+        done, chunk = 0, CHUNK
+        lists = self.build(where(state)) if total else None
+        while done < total:
+            count = min(chunk, total - done)
+            after, stale = step(state, jnp.asarray(done), count, lists)
+            if bool(stale):  # discarded, and redone with a fresh list and a shorter chunk
+                if chunk == 1:
+                    fail("skin", "cover one step", f"particles move more than {self.skin / 2:g} in one step")
+                chunk = max(1, chunk // 4)
+                lists = self.build(where(state))
+                continue
+            state, done = after, done + count
+            if lists is not None:
+                lists = self.build(where(state))
+            progress(count)
+        return state
+
+
+def simulate(
+    system: System,
+    density: Canonical,
+    grids: Sequence[Grid] | Grid,
+    x: Float[Array, "*samples n D"],
+    *,
+    key: PRNGKeyArray,
+    integrator: AbstractIntegrator | None = None,
+    steps: int = 0,
+    every: int | None = None,
+    p: Float[Array, "samples n D"] | None = None,
+    average: str = "ensemble",
+    neighbours: str = "auto",
+    skin: float | None = None,
+    residual_points: int = 16,
+    keep: Sequence[str] = (),
+    progress: bool = False,
+) -> Run:
+    """Conservation fields of the canonical density, carried along every surface.
+
+    Args:
+        system: potential, space, masses, surface correction, split.
+        density: temperature and how to sample; its weights w_j are used even when `p` is given.
+        grids: where to look, and with which mollifier.
+        x: (n, D) starting configuration of every chain, or (samples, n, D). With `p`, the phase points themselves.
+        key: PRNG key.
+        integrator: needed when steps > 0.
+        steps: time steps after t = 0.
+        every: steps between frames; by default one frame at t = 0 and one at the end.
+        p: (samples, n, D) given momenta: then nothing is sampled.
+        average: `ensemble` (fields at each frame) or `time` (one set of fields, averaged over frames too).
+        neighbours: `auto`, `dense` or `list`.
+        skin: of the list, length; by default a tenth of the cutoff.
+        residual_points: points y of the balance check per frame and grid.
+        keep: may hold "positions".
+        progress: show a progress bar.
+
+    Returns:
+        Run.
+
+    Raises:
+        InputError: shapes that do not fit, a missing integrator, names that are not known.
+    """
+    grids = [grids] if isinstance(grids, Grid) else list(grids)
+    one_of(average, "average", ("ensemble", "time"))
+    must(len(grids) > 0, "grids", "hold at least one grid", "it is empty")
+    must(steps == 0 or integrator is not None, "integrator", "be given when `steps` is positive", "it is None")
+    n = system.masses.shape[0]
+    must(x.shape[-2:] == (n, system.space.dimensions), "x", f"end in {(n, system.space.dimensions)}", f"it is {x.shape}")
+    must(bool(jnp.all(jnp.isfinite(x))), "x", "be finite", "it has NaN or infinite entries")
+    every = max(steps, 1) if every is None else every
+    must(every >= 1, "every", "be 1 or more", f"it is {every}")
+    skin = 0.1 * system.potential.cutoff if skin is None else skin
+    lists = _Lists(system, wants_list(system, n, neighbours), skin)
+    bar = _bar(progress, (0 if p is not None else density.burn_in) + steps)
+    begin = time.perf_counter()
+
+    key_chain, key_walk = jax.random.split(key)
+    acceptance = None
+    if p is None:
+        x = jnp.broadcast_to(x, (density.samples, *x.shape[-2:])) if x.ndim == 2 else x
+        x, acceptance = _sample(system, density, x, key_chain, lists, bar)
+    elif x.ndim == 2:
+        x, p = x[None], p.reshape(1, *p.shape[-2:])
+    temperature = jnp.asarray(density.temperature, x.dtype)
+    walkers = ensemble.walkers_from_samples(system, temperature, x, p, key_walk, lists.build(x))
+    sampled = time.perf_counter()
+
+    samples = x.shape[0]
+    frames = list(range(0, steps + 1, every)) if steps else [0]
+    sums, residuals, kept, clock = [], [], [], 0.0
+    for f, at in enumerate(frames):
+        if f:
+            start, offset = time.perf_counter(), frames[f - 1]
+
+            def step(state, first, count, nl, offset=offset):
+                return ensemble.advance(system, integrator, state, first + offset, count, nl)
+
+            walkers = lists.advance(step, walkers, lambda s: s.phase.x, at - offset, bar)
+            jax.block_until_ready(walkers.phase.x)
+            clock += time.perf_counter() - start
+        group = group_of(samples) if average == "ensemble" else _time_group(samples, f, len(frames))
+        nl = lists.build(walkers.phase.x)
+        sums.append(_observe(system, grids, walkers, group[walkers.sample], nl))
+        residuals.append(_residual(system, grids, walkers, nl, residual_points, sums[-1]))
+        if "positions" in keep:
+            kept.append(walkers.phase.x)
+    bar.close()
+    times = jnp.asarray([f * _step_length(integrator) for f in frames], x.dtype)
+    if average == "time":
+        sums = [jax.tree.map(lambda *a: sum(a[1:], a[0]), *sums)]
+        times = jnp.mean(times)[None]
+    q_star, q_err = jackknife(lambda a: a, _weight_sums(walkers, group_of(samples), system.states), *_counts(samples))
+    atom_steps = steps * n * samples * system.states
+    wall = {"sampling_s": sampled - begin, "dynamics_s": clock, "wall_s": time.perf_counter() - begin}
+    return _finish(
+        system, grids, sums, times, q_star, q_err, jnp.stack(residuals), acceptance, atom_steps, wall, kept
+    )
+
+
+def _bar(progress: bool, total: int):
+    if not progress:
+
+        def quiet(count):
+            return None
+
+        quiet.close = lambda: None  # type: ignore[attr-defined]
+        return quiet
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, unit="step", leave=False)
+
+    def advance(count):
+        bar.update(count)
+
+    advance.close = bar.close  # type: ignore[attr-defined]
+    return advance
+
+
+def _step_length(integrator) -> float:
+    return 0.0 if integrator is None else float(integrator.step)
+
+
+def _sample(system, density, x, key, lists, bar):
+    chains, keys = ensemble.start_chains(system, density, x, key, lists.build(x))
+
+    def step(state, first, count, nl):
+        return ensemble.advance_chains(system, density, state, keys, first, count, nl)
+
+    chains = lists.advance(step, chains, lambda c: c.x, density.burn_in, bar)
+    counted = max(density.burn_in - (density.burn_in + 1) // 2, 1)
+    return chains.x, float(jnp.mean(chains.accepted)) / counted
+
+
+def _time_group(samples: int, frame: int, frames: int) -> Int[Array, " samples"]:
+    """Contiguous blocks of (sample, time), whole chains as far as there are enough of them."""
+    number = jnp.arange(samples) * frames + frame
+    return number * GROUPS // (samples * frames) if samples * frames >= GROUPS else number
+
+
+def _counts(samples: int):
+    return (jnp.bincount(group_of(samples), length=GROUPS).astype(float),)
+
+
+def _weight_sums(walkers, group, states):
+    w = walkers.weight.reshape(-1, states)
+    return jnp.zeros((GROUPS, states), w.dtype).at[group].add(w)
+
+
+def _observe(system, grids, walkers, group, lists) -> GroupSums:
+    sums = ensemble.group_sums(_Look(system, tuple(grids)), walkers, group, GROUPS, lists, BATCH)
+    return GroupSums(*sums)
+
+
+class _Look(eqx.Module):
+    """(x, p, state, list) → moments on every grid, totals and 1: one surface evaluation for all."""
+
+    system: System
+    grids: tuple[Grid, ...]
+
+    def __call__(self, x, p, state, lists):
+        several, total = self.system.observe([(g.y, g.mollifier) for g in self.grids], x, p, state, lists)
+        return several, total, jnp.ones((), x.dtype)
+
+
+@eqx.filter_jit
+def _balance(system, y, x, p, k, w, mollifier, lists):
+    r = relative_residual(balance_terms(system, y, x, p, k, w, mollifier, lists))
+    return jnp.stack([r.mass, r.momentum, r.energy])
+
+
+def _residual(system, grids, walkers, lists, points, sums: GroupSums):
+    """The largest relative residual of each law over the grids and the states of the first sample."""
+    w = jnp.sum(sums.totals.momentum, axis=0) / jnp.sum(sums.weight) / jnp.sum(system.masses)
+    worst = jnp.zeros(3, w.dtype)
+    for grid in grids:
+        count = grid.y.shape[0]
+        pick = np.unique(np.linspace(0, count - 1, min(points, count)).astype(int))
+        y = grid.y[pick]
+        if count < points:  # a small grid: look between its points too
+            y = jnp.concatenate([y + s * 0.37 * grid.mollifier.radius / (1 + points) for s in range(-(-points // count))])
+        for b in range(system.states):
+            nl = jax.tree.map(lambda a, b=b: a[b], lists)
+            phase = walkers.phase
+            seen = _balance(system, y, phase.x[b], phase.p[b], walkers.state[b], w, grid.mollifier, nl)
+            worst = jnp.maximum(worst, seen)
+    return worst
+
+
+def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, atom_steps, wall, kept) -> Run:
+    mass = jnp.sum(system.masses)
+    series = {}
+    for number, grid in enumerate(grids):
+        parts = [fields_with_errors(s.moments[number], s.totals.momentum, s.weight, mass) for s in sums]
+        value, error, w = (jax.tree.map(lambda *a: jnp.stack(a), *[part[i] for part in parts]) for i in range(3))
+        raw: Moments = jax.tree.map(lambda *a: jnp.stack(a), *[s.moments[number] for s in sums])
+        weight = jnp.stack([s.weight for s in sums])
+        series[grid.name] = FieldSeries(times, grid.y, value, error, raw, weight, w, grid.axis)
+    means: Totals = jax.tree.map(
+        lambda *a: jnp.stack(a),
+        *[jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums],
+    )
+    n, dim = system.masses.shape[0], system.space.dimensions
+    pressure = None
+    if hasattr(system.space, "volume"):
+        trace = 2 * means.kinetic - jnp.trace(means.virial, axis1=-2, axis2=-1)
+        pressure = trace / (dim * system.space.volume)
+    return Run(
+        series=series,
+        q_star=q_star,
+        q_star_err=q_err,
+        temperature=2 * means.kinetic / (dim * n),
+        pressure=pressure,
+        potential=means.potential,
+        residuals=residuals,
+        acceptance=acceptance,
+        atom_steps=atom_steps,
+        wall=wall,
+        positions=jnp.stack(kept) if kept else None,
+    )

@@ -1,0 +1,150 @@
+"""One physical system: potential, space, masses, surface and split together, as pure functions of (x, p, state)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxmd_iz import moments as mo
+from jaxmd_iz import surfaces
+from jaxmd_iz.checks import must
+from jaxmd_iz.mollifiers import AbstractMollifier
+from jaxmd_iz.neighbours import Neighbours, check_cutoff
+from jaxmd_iz.pair_split import Bonds, bonds, check_split
+from jaxmd_iz.potentials.base import AbstractPotential
+from jaxmd_iz.potentials.external import AbstractExternal, external_gradient
+from jaxmd_iz.space import AbstractSpace, Edges
+
+
+class System(eqx.Module):
+    """n particles with a potential in a space; every method is a pure function and handles one phase point.
+
+    Args:
+        potential: Vⁿ(x) or λⁿ(x).
+        space: free or periodic.
+        masses: (n,) M_n, mass.
+        species: (n,) numbers from 0; all 0 by default.
+        external: confining V_b, or None.
+        correction: `paper` (default), `none` or `dboc`.
+        split: `energy` (default), `distance` or `min_norm`.
+
+    Raises:
+        InputError: masses that are not positive, a cell too small for the cutoff, a split that does not hold.
+    """
+
+    potential: AbstractPotential
+    space: AbstractSpace
+    masses: Float[Array, " n"]
+    species: Int[Array, " n"]
+    external: AbstractExternal | None
+    correction: str = eqx.field(static=True)
+    split: str = eqx.field(static=True)
+    kinds: int = eqx.field(static=True)
+
+    def __init__(
+        self, potential, space, masses, species=None, external=None, correction="paper", split="energy", kinds=None
+    ):
+        values = np.asarray(masses)
+        must(values.ndim == 1 and values.size > 0, "masses", "have shape (n,)", f"its shape is {values.shape}")
+        must(bool((values > 0).all()), "masses", "be positive", f"the smallest is {values.min()}")
+        numbers = np.zeros(len(values), int) if species is None else np.asarray(species)
+        must(numbers.shape == values.shape, "species", f"have shape {values.shape}", f"it is {numbers.shape}")
+        surfaces.kappa(correction)
+        check_split(split, potential, correction, space)
+        check_cutoff(space, potential.cutoff)
+        self.potential = potential
+        self.space = space
+        self.masses = jnp.asarray(masses)
+        self.species = jnp.asarray(numbers)
+        self.external = external
+        self.correction = correction
+        self.split = split
+        self.kinds = int(numbers.max()) + 1 if kinds is None else kinds
+
+    @property
+    def states(self) -> int:
+        """Number d of electron states."""
+        return self.potential.states
+
+    def edges(self, x: Float[Array, "n D"], neighbours: Neighbours | None = None) -> Edges:
+        """Bonds of x: all pairs, or those of a neighbour list."""
+        if neighbours is None:
+            return self.space.edges(x, self.species)
+        return neighbours.edges(self.space, x, self.species)
+
+    def levels(self, x: Float[Array, "n D"], neighbours: Neighbours | None = None) -> Float[Array, " d"]:
+        """λ̄_j(x) of every state, without V_b."""
+        return surfaces.levels(self.potential, self.edges(x, neighbours), self.masses, self.correction)
+
+    def confinement(self, x: Float[Array, "n D"]) -> Float[Array, "n D"]:
+        """∇V_b."""
+        return external_gradient(self.external, x, self.species)
+
+    def force(
+        self, x: Float[Array, "n D"], k: int | Int[Array, ""], neighbours: Neighbours | None = None
+    ) -> Float[Array, "n D"]:
+        """−∇(λ̄_k + V_b)."""
+        e = self.edges(x, neighbours)
+        slope = surfaces.gradient(self.potential, e, self.masses, k, self.correction)
+        return -(slope + self.confinement(x))
+
+    def surface(
+        self, x: Float[Array, "n D"], k: int | Int[Array, ""], neighbours: Neighbours | None = None
+    ) -> surfaces.Surface:
+        """Surface k at x."""
+        return self._surface(x, k, neighbours)[1]
+
+    def _surface(self, x, k, neighbours):
+        e = self.edges(x, neighbours)
+        whole = self.states > 1 or not self.potential.own_bonds or self.split == "min_norm"
+        if whole and not e.dense:
+            pairs = self.space.edges(x, self.species)
+            if self.potential.own_bonds:  # dense evaluation is simplest; part of V vanishes beyond the cutoff
+                return pairs, surfaces.surface(self.potential, pairs, self.masses, k, self.correction)
+            return e, surfaces.surface(self.potential, e, self.masses, k, self.correction, pairs)
+        return e, surfaces.surface(self.potential, e, self.masses, k, self.correction)
+
+    def bonds(
+        self,
+        x: Float[Array, "n D"],
+        p: Float[Array, "n D"],
+        k: int | Int[Array, ""],
+        neighbours: Neighbours | None = None,
+    ) -> tuple[surfaces.Surface, Bonds]:
+        """Surface k at x and its bonds for momenta p."""
+        e, surface = self._surface(x, k, neighbours)
+        velocity = p / self.masses[:, None]
+        return surface, bonds(
+            self.split, self.potential, e, self.masses, k, self.correction, surface, velocity
+        )
+
+    def moments(
+        self,
+        y: Float[Array, "Y D"],
+        x: Float[Array, "n D"],
+        p: Float[Array, "n D"],
+        k: int | Int[Array, ""],
+        mollifier: AbstractMollifier,
+        neighbours: Neighbours | None = None,
+    ) -> mo.Moments:
+        """Raw moments at y of the phase point (x, p) on surface k."""
+        return self.observe([(y, mollifier)], x, p, k, neighbours)[0][0]
+
+    def observe(
+        self,
+        grids: list[tuple[Float[Array, "Y D"], AbstractMollifier]],
+        x: Float[Array, "n D"],
+        p: Float[Array, "n D"],
+        k: int | Int[Array, ""],
+        neighbours: Neighbours | None = None,
+    ) -> tuple[tuple[mo.Moments, ...], mo.Totals]:
+        """Moments on several grids, with one evaluation of the surface, and the totals."""
+        surface, links = self.bonds(x, p, k, neighbours)
+        confinement = self.confinement(x)
+        several = tuple(
+            mo.moments(
+                y, x, p, self.masses, self.species, self.kinds, surface, links, confinement, mollifier, self.space
+            )
+            for y, mollifier in grids
+        )
+        return several, mo.totals(p, self.masses, surface, links)

@@ -1,0 +1,33 @@
+"""The test session: x64, strict promotion, a compilation cache, and shapes checked at run time."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# In the environment, so that commands started by a test share the cache.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Stays installed: everything below jaxmd_iz is imported later, and checked.
+install_import_hook("jaxmd_iz", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of external reference data, which is no part of the project."""
+    named = os.environ.get("JAXMD_IZ_REFERENCE")
+    folder = Path(named) if named else ROOT.parent / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip(
+            f"no external reference data: {folder} is not a folder; JAXMD_IZ_REFERENCE can name one"
+        )
+    return folder
