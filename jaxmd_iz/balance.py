@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import moments as mo
+from jaxmd_iz import surfaces
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.neighbours import Neighbours
 from jaxmd_iz.system import System
@@ -50,17 +51,22 @@ def balance_terms(
         energy (5, Y): ∂E, ∇·J_kinetic, ∇·J_potential, −∇·((R + S)w), −P.
     """
 
-    def stored(x, p):
-        m = system.moments(y, x, p, k, mollifier, neighbours)
-        return m.rho, m.momentum, m.energy_kinetic + m.energy_potential
+    confinement = system.confinement(x)
+
+    def stored(x, p):  # ρ, m and E from the partition alone: independent of the gradients that the fluxes use
+        energy = surfaces.partition(system.potential, system.edges(x, neighbours), system.masses, system.correction)
+        columns = mo.particle_densities(
+            p, system.masses, system.species, 1, jnp.take(energy, k, axis=0), jnp.zeros_like(x), jnp.zeros_like(x)
+        )
+        dim = x.shape[1]
+        seen = mo.spread(y, x, columns[:, : dim + 4], mollifier, system.space)
+        return seen[:, 0], seen[:, 2 : dim + 2], seen[:, dim + 2] + seen[:, dim + 3]
 
     flow = (p / system.masses[:, None], system.force(x, k, neighbours))
     _, (rho_t, m_t, e_t) = jax.jvp(stored, (x, p), flow)
-
     surface, links = system.bonds(x, p, k, neighbours)
-    confinement = system.confinement(x)
 
-    def at(point) -> mo.Moments:
+    def fluxes(point):
         m = mo.moments(
             point[None],
             x,
@@ -74,22 +80,19 @@ def balance_terms(
             mollifier,
             system.space,
         )
-        return jax.tree.map(lambda a: a[0], m)
-
-    def fluxes(point):
-        m = at(point)
-        return m.momentum, m.k, m.s, m.j_kinetic, m.j_potential, (m.r + m.s) @ w
+        m = jax.tree.map(lambda a: a[0], m)
+        return (m.momentum, m.k, m.s, m.j_kinetic, m.j_potential, (m.r + m.s) @ w), (m.force, m.power)
 
     def divergences(point):
-        jacobian = jax.jacfwd(fluxes)(point)
-        return jax.tree.map(lambda j: jnp.trace(j, axis1=0, axis2=j.ndim - 1), jacobian)
+        jacobian, sources = jax.jacfwd(fluxes, has_aux=True)(point)
+        return jax.tree.map(lambda j: jnp.trace(j, axis1=0, axis2=j.ndim - 1), jacobian), sources
 
-    div_m, div_k, div_s, div_jk, div_jp, div_w = jax.lax.map(divergences, y, batch_size=min(8, y.shape[0]))
-    here = system.moments(y, x, p, k, mollifier, neighbours)
+    seen, (force, power) = jax.lax.map(divergences, y, batch_size=min(8, y.shape[0]))
+    div_m, div_k, div_s, div_jk, div_jp, div_w = seen
     return (
         jnp.stack([rho_t, div_m]),
-        jnp.stack([m_t, div_k, -div_s, -here.force]),
-        jnp.stack([e_t, div_jk, div_jp, -div_w, -here.power]),
+        jnp.stack([m_t, div_k, -div_s, -force]),
+        jnp.stack([e_t, div_jk, div_jp, -div_w, -power]),
     )
 
 

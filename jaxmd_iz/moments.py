@@ -52,6 +52,82 @@ def totals(
     )
 
 
+def particle_densities(
+    p: Float[Array, "n D"],
+    masses: Float[Array, " n"],
+    species: Int[Array, " n"],
+    kinds: int,
+    energy: Float[Array, " n"],
+    external: Float[Array, "n D"],
+    confinement: Float[Array, "n D"],
+) -> Float[Array, "n C"]:
+    """What each particle carries: the columns that η(y − xⁿ) spreads, in the order of `Moments`, bonds left out."""
+    velocity = p / masses[:, None]
+    kinetic = jnp.sum(p * velocity, axis=-1) / 2
+    kind = (species[:, None] == jnp.arange(kinds)[None, :]).astype(p.dtype)
+    return jnp.concatenate(
+        [
+            masses[:, None],
+            kind,
+            p,
+            kinetic[:, None],
+            energy[:, None],
+            _outer(p, velocity),
+            velocity * kinetic[:, None],
+            velocity * energy[:, None],
+            -(confinement + external),
+            -jnp.sum(velocity * confinement, axis=-1)[:, None],
+        ],
+        axis=1,
+    )
+
+
+def _outer(a, b):
+    return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], -1)
+
+
+def spread(
+    y: Float[Array, "Y D"],
+    x: Float[Array, "n D"],
+    density: Float[Array, "n C"],
+    mollifier: AbstractMollifier,
+    space: AbstractSpace,
+) -> Float[Array, "Y C"]:
+    """Σ_n η(y − xⁿ) density over every image that reaches y."""
+    near = jnp.asarray(mollifier.images(space, 0.0), x.dtype).T
+
+    def at(point):
+        u = space.displacement(point[None, :] - x).T[:, None, :] + near[:, :, None]
+        return jnp.sum(mollifier.density(u), axis=0) @ density
+
+    return jax.lax.map(at, y, batch_size=_block(y, near.shape[1] * x.shape[0]))
+
+
+def spread_bonds(
+    y: Float[Array, "Y D"],
+    x: Float[Array, "n D"],
+    bonds: Bonds,
+    mollifier: AbstractMollifier,
+    space: AbstractSpace,
+) -> Float[Array, "Y C"]:
+    """Σ B (d⊗f, d⊗r, d g) over every image that reaches y, (Y, 2D² + D)."""
+    density = jnp.concatenate([_outer(bonds.d, bonds.f), _outer(bonds.d, bonds.r), bonds.d * bonds.g[:, None]], axis=1)
+    middle = x[bonds.i] - bonds.d / 2
+    far = jnp.asarray(mollifier.images(space, bonds.reach), x.dtype).T
+    along = bonds.d.T[:, None, :]
+
+    def at(point):
+        u = space.displacement(point[None, :] - middle).T[:, None, :] + far[:, :, None]
+        return jnp.sum(mollifier.bond(u, along), axis=0) @ density
+
+    return jax.lax.map(at, y, batch_size=_block(y, far.shape[1] * middle.shape[0]))
+
+
+def _block(y, work: int) -> int:
+    """Points evaluated together: about 10⁶ values of η or B."""
+    return max(1, min(y.shape[0], 1_000_000 // max(work, 1)))
+
+
 def moments(
     y: Float[Array, "Y D"],
     x: Float[Array, "n D"],
@@ -64,7 +140,6 @@ def moments(
     confinement: Float[Array, "n D"],
     mollifier: AbstractMollifier,
     space: AbstractSpace,
-    block: int | None = None,
 ) -> Moments:
     """The moments of one phase point on one surface.
 
@@ -79,53 +154,14 @@ def moments(
         confinement: (n, D) ∇V_b.
         mollifier: η and B.
         space: for the images that reach y.
-        block: points evaluated together; chosen from the number of bonds if None.
 
     Returns:
         Moments at Y points.
     """
-    dim = x.shape[1]
-    velocity = p / masses[:, None]
-    kinetic = jnp.sum(p * velocity, axis=-1) / 2
-    kind = (species[:, None] == jnp.arange(kinds)[None, :]).astype(p.dtype)
-
-    def outer(a, b):
-        return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], -1)
-
-    on_particles = jnp.concatenate(
-        [
-            masses[:, None],
-            kind,
-            p,
-            kinetic[:, None],
-            surface.energy[:, None],
-            outer(p, velocity),
-            velocity * kinetic[:, None],
-            velocity * surface.energy[:, None],
-            -(confinement + surface.external),
-            -jnp.sum(velocity * confinement, axis=-1)[:, None],
-        ],
-        axis=1,
-    )
-    on_bonds = jnp.concatenate(
-        [outer(bonds.d, bonds.f), outer(bonds.d, bonds.r), bonds.d * bonds.g[:, None]], axis=1
-    )
-    middle = x[bonds.i] - bonds.d / 2
-    near = jnp.asarray(mollifier.images(space, 0.0), x.dtype)
-    far = jnp.asarray(mollifier.images(space, bonds.reach), x.dtype)
-
-    def at(point):
-        u = space.displacement(point[None, :] - x).T[:, None, :] + near.T[:, :, None]
-        eta = jnp.sum(mollifier.density(u), axis=0)  # every image that reaches y
-        v = space.displacement(point[None, :] - middle).T[:, None, :] + far.T[:, :, None]
-        b = jnp.sum(mollifier.bond(v, bonds.d.T[:, None, :]), axis=0)
-        return eta @ on_particles, b @ on_bonds
-
-    if block is None:
-        work = max(len(far) * middle.shape[0], len(near) * x.shape[0], 1)
-        block = max(1, min(y.shape[0], 1_000_000 // work))
-    atoms, pairs = jax.lax.map(at, y, batch_size=block)
-    count = y.shape[0]
+    count, dim = y.shape
+    density = particle_densities(p, masses, species, kinds, surface.energy, surface.external, confinement)
+    atoms = spread(y, x, density, mollifier, space)
+    pairs = spread_bonds(y, x, bonds, mollifier, space)
     widths = [1, kinds, dim, 1, 1, dim * dim, dim, dim, dim, 1]
     starts = [sum(widths[:i]) for i in range(1, len(widths))]
     rho, number, m, ek, ep, k, jk, jp, force, power = jnp.split(atoms, starts, axis=1)

@@ -51,10 +51,22 @@ class Run(eqx.Module):
     wall: dict[str, float] = eqx.field(static=True, default_factory=dict)
     positions: Float[Array, "T B n D"] | None = None
 
-    def to_xarray(self, name: str = "fields", units="lj", **attributes):
-        """The fields of one grid as an xarray.Dataset; see FieldSeries.to_xarray."""
+    def to_xarray(self, name: str = "fields", units="lj", species: tuple[str, ...] | None = None, **attributes):
+        """The fields of one grid as an xarray.Dataset with units and equation numbers as attributes.
+
+        Args:
+            name: of the grid.
+            units: unit system to convert to, by name.
+            species: names of the species.
+            attributes: further attributes of the dataset.
+
+        Raises:
+            InputError: no grid of that name.
+        """
         must(name in self.series, "name", f"be one of {sorted(self.series)}", f"it is {name!r}")
-        return self.series[name].to_xarray(units, **attributes)
+        from jaxmd_iz.store import to_dataset
+
+        return to_dataset(self.series[name], units, species, **attributes)
 
 
 def lists_for(system: System, x, cutoff: float, skin: float, capacity: int = 0) -> Neighbours:

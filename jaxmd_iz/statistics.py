@@ -38,18 +38,6 @@ class FieldSeries(eqx.Module):
     w: Float[Array, "T D"]  # centre-of-mass velocity used in q
     axis: int | None = eqx.field(static=True, default=None)
 
-    def to_xarray(self, units="lj", species: tuple[str, ...] | None = None, **attributes):
-        """The fields as an xarray.Dataset with units and equation numbers as attributes.
-
-        Args:
-            units: unit system to convert to, by name.
-            species: names of the species.
-            attributes: further attributes of the dataset.
-        """
-        from jaxmd_iz.store import to_dataset
-
-        return to_dataset(self, units, species, **attributes)
-
 
 def group_of(samples: int, groups: int = GROUPS) -> Int[Array, " samples"]:
     """Group of each sample: contiguous blocks of whole chains, as even as can be."""

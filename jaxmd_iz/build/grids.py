@@ -1,5 +1,7 @@
 """Field points and mollifiers of a configuration: profiles, regular grids and points of a file."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +13,14 @@ from jaxmd_iz.simulate import Grid
 from jaxmd_iz.space import AbstractSpace, Periodic
 from jaxmd_iz.windows import Fourier, Separable, slab
 
+_KINDS: dict[str, tuple[Callable[..., AbstractMollifier], tuple[str, ...]]] = {
+    "polynomial": (Polynomial, ("exponent",)),
+    "separable": (Separable, ("exponent",)),
+    "bump": (Bump, ("nodes",)),
+    "trapezoid": (Trapezoid, ()),
+    "cubic": (Cubic, ()),
+}
+
 
 def mollifier_of(config: Config, cell: np.ndarray | None, dimensions: int) -> AbstractMollifier:
     """The mollifier in D dimensions; `cell`, (D, D), is that of `fourier`."""
@@ -18,13 +28,8 @@ def mollifier_of(config: Config, cell: np.ndarray | None, dimensions: int) -> Ab
     with keys_of("mollifier"):
         if table.kind == "fourier":
             return Fourier(cell, epsilon=table.epsilon, modes=table.modes)
-        if table.kind == "polynomial":
-            return Polynomial(table.epsilon, dimensions=dimensions, exponent=table.exponent)
-        if table.kind == "separable":
-            return Separable(table.epsilon, dimensions=dimensions, exponent=table.exponent)
-        if table.kind == "bump":
-            return Bump(table.epsilon, dimensions=dimensions, nodes=table.nodes)
-        return {"trapezoid": Trapezoid, "cubic": Cubic}[table.kind](table.epsilon, dimensions=dimensions)
+        make, names = _KINDS[table.kind]
+        return make(epsilon=table.epsilon, dimensions=dimensions, **{name: getattr(table, name) for name in names})
 
 
 def grids_of(config: Config, space: AbstractSpace) -> list[Grid]:

@@ -20,7 +20,7 @@ def _least(step: np.ndarray, basis: np.ndarray) -> float:
 
 
 def lattice(cell: np.ndarray, particles: int, diamond: bool = False) -> np.ndarray:
-    """Sites of a lattice in a cell: the one whose sites are farthest apart among those with enough of them.
+    """Sites of a lattice in a cell: one with as many, else the one whose sites are farthest apart with enough of them.
 
     Face-centred or simple cubic, or diamond; square or linear below three dimensions. Surplus sites are
     left out evenly.
@@ -37,15 +37,16 @@ def lattice(cell: np.ndarray, particles: int, diamond: bool = False) -> np.ndarr
     single = np.zeros((1, dim))
     bases = [single] if dim < 3 else [_DIAMOND] if diamond else [_FCC, single]
     lengths = np.linalg.norm(cell, axis=1)
-    best, sites, counts = -1.0, single, (1,) * dim
+    best, sites, counts = (False, -1.0), single, (1,) * dim
     for basis in bases:
         edge = (abs(np.linalg.det(cell)) * len(basis) / particles) ** (1 / dim)
         ranges = [sorted({max(1, int(l / edge + 1e-6)), int(np.ceil(l / edge - 1e-6))}) for l in lengths]
         for numbers in itertools.product(*ranges):
             if np.prod(numbers) * len(basis) >= particles:
-                least = _least(cell / np.array(numbers)[:, None], basis)
-                if least > best + 1e-9:
-                    best, sites, counts = least, basis, numbers
+                exact = int(np.prod(numbers)) * len(basis) == particles
+                found = exact, round(_least(cell / np.array(numbers)[:, None], basis), 9)
+                if found > best:
+                    best, sites, counts = found, basis, numbers
     corners = np.array(list(itertools.product(*map(range, counts))), float)
     fractions = ((corners[:, None, :] + sites[None]) / np.array(counts)).reshape(-1, dim)
     return fractions[np.arange(particles) * len(fractions) // particles] @ cell

@@ -42,7 +42,7 @@ def potential_of(config: Config, names: tuple[str, ...], particles: int) -> Abst
         if not table.bonds:
             return main
         assert isinstance(main, potentials.AbstractDistancePotential)
-        return potentials.Sum(terms=(main, _bonds(table, particles, main.cutoff)))
+        return potentials.Sum((main, _bonds(table, particles, main.cutoff)))  # pyright: ignore[reportCallIssue]
 
 
 def _pair(table: PotentialTable, kind: str, names: tuple[str, ...]) -> AbstractPairPotential:

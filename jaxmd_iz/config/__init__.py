@@ -175,7 +175,7 @@ def _read(table: type, raw: Any, prefix: str) -> Any:
         if "table" in f.metadata and (name in raw or default_of(f) is MISSING):
             values[name] = _read(f.metadata["table"], raw.get(name, {}), f"{prefix}{name}.")
         elif name in raw:
-            values[name] = raw[name]
+            values[name] = f.metadata["rule"](raw[name], prefix + name)
         elif default_of(f) is MISSING:
             fail(prefix + name, "be given", "it is missing", f"It is {f.metadata['doc']}.")
     return table(**values)

@@ -21,6 +21,8 @@ from jaxmd_iz.config.tables import (
     UnitsTable,
 )
 
+_MASSES = by_name(number(above=0.0))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -33,7 +35,7 @@ class Config:
     NAME: ClassVar[str] = ""
     units: UnitsTable = sub(UnitsTable, "units")
     space: SpaceTable = sub(SpaceTable, "space")
-    species: Mapping[str, float] = field(default_factory=dict)
+    species: Mapping[str, float] = field(default_factory=dict, metadata={"rule": _MASSES})
     potential: PotentialTable = sub(PotentialTable, "potential")
     surfaces: SurfacesTable = sub(SurfacesTable, "surfaces")
     split: SplitTable = sub(SplitTable, "split")
@@ -44,7 +46,7 @@ class Config:
     output: OutputTable = sub(OutputTable, "output")
 
     def __post_init__(self):
-        object.__setattr__(self, "species", by_name(number(above=0.0))(self.species, "species"))
+        object.__setattr__(self, "species", _MASSES(self.species, "species"))
         if self.units.files is not None and "lj" in (self.units.files, self.units.system):
             same, but = self.units.files == self.units.system, f"it is `{self.units.files}`"
             must(same, "units.files", f"be convertible to `{self.units.system}`", but, "`lj` has no size.")

@@ -35,15 +35,15 @@ class AbstractPotential(eqx.Module):
 
 
 class Row(eqx.Module):
-    """The bonds of one particle, as a function of distances alone."""
+    """The bonds of one particle (or of many, stacked), as a function of distances alone."""
 
-    r2: Float[Array, " K"]  # |xⁿ − xᵐ|², 1 in empty slots
-    between: Float[Array, "K K"] | None  # |xᵐ − xˡ|² of the ends of two bonds
-    mask: Bool[Array, " K"]
-    index: Int[Array, ""]
-    to: Int[Array, " K"]
-    species: Int[Array, ""]
-    others: Int[Array, " K"]
+    r2: Float[Array, "*b K"]  # |xⁿ − xᵐ|², 1 in empty slots
+    between: Float[Array, "*b K K"] | None  # |xᵐ − xˡ|² of the ends of two bonds
+    mask: Bool[Array, "*b K"]
+    index: Int[Array, "*b"]
+    to: Int[Array, "*b K"]
+    species: Int[Array, "*b"]
+    others: Int[Array, "*b K"]
 
 
 def rows(e: Edges, triangles: bool) -> Row:
@@ -91,7 +91,7 @@ class AbstractPairPotential(AbstractDistancePotential):
         one = jnp.broadcast_to(row.species, row.others.shape)
         phi = self.pair(row.r2, one, row.others)
         mask = row.mask.reshape(row.mask.shape + (1,) * (phi.ndim - 1))
-        return 0.5 * jnp.sum(jnp.where(mask, phi, 0.0), axis=0) + self.level
+        return 0.5 * jnp.sum(jnp.where(mask, phi, 0.0), axis=0) + jnp.asarray(self.level, phi.dtype)
 
 
 class AbstractTwoStatePair(AbstractPairPotential):
@@ -230,6 +230,13 @@ class Sum(AbstractDistancePotential):
     def triangles(self):
         """True when any term uses them."""
         return any(t.triangles for t in self.terms)
+
+    def partition(self, e):
+        """Σ of the partitions of the terms."""
+        total = self.terms[0].partition(e)
+        for term in self.terms[1:]:
+            total = total + term.partition(e)
+        return total
 
     def on_distances(self, row):
         """Σ over the terms."""

@@ -34,7 +34,8 @@ def drawing() -> Iterator[None]:
     """The style of all pictures, whatever the user's settings; no window, no global figure."""
     import matplotlib
 
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "backend": "agg"}):
+    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE, "backend": "agg"}
+    with matplotlib.rc_context(style):
         yield
 
 
@@ -70,7 +71,7 @@ def dataset_images(dataset: Any) -> list[list[Image]]:
     """
     y = np.stack([dataset[f"y_{a}"].values for a in dataset["i"].values], axis=1)
     shape = dataset.attrs.get("grid_shape")
-    shape = tuple(np.atleast_1d(shape).astype(int)) if shape is not None else None
+    shape = tuple(int(n) for n in np.atleast_1d(shape)) if shape is not None else None
     if "s" in dataset.coords:
         return _profiles(dataset, dataset["s"].values, dataset["s"].attrs.get("long_name", "distance"))
     if y.shape[1] == 1 or (shape and sum(n > 1 for n in shape) == 1):
@@ -182,6 +183,7 @@ def _profiles(dataset: Any, s: np.ndarray, along: str) -> list[list[Image]]:
     vectors = [("u", "u", "Velocity u"), ("q", "q", "Heat flux q")]
     if np.any(np.nan_to_num(dataset["F"].values)):
         vectors.append(("F", "F", "External force F"))
+    groups: list[tuple[str, str, str, list[Any]]]
     groups = [(n, s_, t, [((a,), axes[a], a, "-") for a in every]) for n, s_, t in vectors]
     groups[1:1] = [("sigma", "σ", "Stress σ, diagonal", [((a, a), axes[a] * 2, a, "-") for a in every])]
     if pairs:
@@ -200,11 +202,9 @@ def _known(errors: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(errors), errors, 0.0)
 
 
-def _shades(count: int) -> list[Any]:
+def _shades(count: int) -> list[str]:
     """One colour per time, dark to light."""
-    import matplotlib
-
-    return [_COLOURS[0]] if count == 1 else list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.75, count)))
+    return {1: [_COLOURS[0]], 2: ["#440154", "#5ec962"]}.get(count, ["#440154", "#31688e", "#5ec962"])
 
 
 def _panel(s: np.ndarray, lines: Sequence[_Line], factor: float, limits, along: str, label: str):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def read_frames(path: Path, frames: slice) -> tuple[list[Frame], str | None, boo
     return _ase(path, frames)
 
 
-def _open(path: Path) -> TextIO:
+def _open(path: Path) -> io.TextIOWrapper:
     """The file as text, unpacked."""
     options: dict[str, Any] = {"mode": "rt", "encoding": "utf-8", "errors": "replace"}
     return gzip.open(path, **options) if path.suffix == ".gz" else open(path, **options)
@@ -80,8 +80,9 @@ def _ase(path: Path, frames: slice) -> tuple[list[Frame], str | None, bool]:
     must(path.is_dir() or path.stat().st_size > 0, "path", "hold at least one frame", f"`{path}` is empty")
     kind = filetype(str(path))
     plain = kind in ("extxyz", "xyz")
+    images: Any
     try:
-        images = read(path, index=frames, format=kind)
+        images = read(path, index=frames, format=kind, do_not_split_by_at_sign=True)
     except KeyError:  # names that are no chemical symbols: read them as any other column
         if not plain:
             raise
@@ -108,7 +109,7 @@ def _ase(path: Path, frames: slice) -> tuple[list[Frame], str | None, bool]:
     return found, None if said is None else str(said), plain
 
 
-def _dump(stream: TextIO, frames: slice) -> tuple[list[Frame], str | None]:
+def _dump(stream: io.TextIOWrapper, frames: slice) -> tuple[list[Frame], str | None]:
     """Frames of a LAMMPS text dump, sorted by id, and the units it names."""
     wanted = None
     if frames != slice(None):
@@ -122,7 +123,7 @@ def _dump(stream: TextIO, frames: slice) -> tuple[list[Frame], str | None]:
     return found, items.get("UNITS", [None])[0]
 
 
-def _items(stream: TextIO, wanted: set[int] | None) -> Iterator[dict[str, list[str]]]:
+def _items(stream: io.TextIOWrapper, wanted: set[int] | None) -> Iterator[dict[str, list[str]]]:
     """The lines below each `ITEM:` of a frame; `UNITS` stays from frame to frame."""
     items: dict[str, list[str]] = {}
     k = 0

@@ -1,0 +1,153 @@
+"""The command line: `jaxmd-iz demo | run | measure | verify`. Bad input ends in one sentence and exit code 2."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from jaxmd_iz.checks import InputError
+
+
+def _start(precision: bool = True) -> None:
+    """Double precision and the compilation cache; before anything is computed, in the command line alone."""
+    import jax
+
+    jax.config.update("jax_enable_x64", precision)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(root / "jaxmd_iz"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _say(summary: dict, out: Path) -> None:
+    """The headline numbers on standard output."""
+
+    def error(e):
+        return "" if e is None else f" ± {e:.2g}"
+
+    q = ", ".join(f"{v:.4f}{error(e)}" for v, e in zip(summary["q_star"], summary["q_star_err"], strict=True))
+    print(f"q_j* = {q}")
+    pressure = "" if summary["pressure"] is None else f"    P = {summary['pressure']:.5g}"
+    print(f"T = {summary['temperature']:.5g}{pressure}    units: {summary['units']}")
+    worst = {law: summary[f"{law}_residual"] for law in ("mass", "momentum", "energy")}
+    print("largest relative residual: " + ", ".join(f"{law} {value:.1e}" for law, value in worst.items()))
+    if not all(v <= summary["residual_bound"] for v in worst.values()):
+        print(f"WARNING: a conservation law fails its bound of {summary['residual_bound']:.0e}; see the report.")
+    speed = summary["atom_steps_per_s"]
+    print(f"{summary['wall_s']:.1f} s" + ("" if speed is None else f", {speed:.3g} atom-steps/s on {summary['device']}"))
+    print(f"wrote {out / 'fields.nc'}, {out / 'summary.json'}, {out / 'report.html'}")
+
+
+def demo(out: Path = Path("jaxmd_iz_demo")) -> None:
+    """Run the embedded default: a two-state periodic fluid, its fields on a profile and a small grid.
+
+    Args:
+        out: folder for fields.nc, summary.json and report.html.
+    """
+    _start()
+    from jaxmd_iz import commands, config
+
+    _say(commands.run(config.load("two_state_fluid"), out, "jaxmd-iz demo: a fluid with two electron states"), out)
+
+
+def run(
+    config: Annotated[str, "positional"],
+    out: Path = Path("jaxmd_iz_out"),
+    set: tuple[str, ...] = (),
+) -> None:
+    """Density → trajectories on every surface → conservation fields at the asked times.
+
+    Args:
+        config: a TOML file, or the name of an example: lj_liquid, two_state_fluid, silicon.
+        out: folder for fields.nc, summary.json and report.html.
+        set: changes of the configuration, table.key=value each.
+    """
+    _start()
+    from jaxmd_iz import commands
+    from jaxmd_iz import config as settings
+
+    _say(commands.run(settings.load(config, set), out, f"jaxmd-iz run {config}"), out)
+
+
+def measure(
+    config: Annotated[str, "positional"],
+    trajectory: Annotated[Path, "positional"],
+    out: Path = Path("jaxmd_iz_out"),
+    set: tuple[str, ...] = (),
+    configurational: bool = False,
+) -> None:
+    """The fields of given snapshots: extended XYZ, LAMMPS dump, anything ASE reads.
+
+    Args:
+        config: a TOML file, or the name of an example, for potential, mollifier and grid.
+        trajectory: the file with the snapshots, with velocities or momenta.
+        out: folder for fields.nc, summary.json and report.html.
+        set: changes of the configuration, table.key=value each.
+        configurational: accept a file without velocities; kinetic parts are then zero.
+    """
+    _start()
+    from jaxmd_iz import commands
+    from jaxmd_iz import config as settings
+
+    loaded = settings.load(config, set)
+    _say(commands.measure(loaded, trajectory, out, configurational, f"jaxmd-iz measure {trajectory.name}"), out)
+
+
+def verify(full: bool = False, json: Path | None = None) -> None:
+    """Residual of each conservation law over a covering set of options; exit code 1 if one exceeds its bound.
+
+    Args:
+        full: the whole product of the options instead of the covering set.
+        json: also write the rows {"case", "law", "residual", "scale", "bound"} to this file.
+    """
+    _start()
+    from tqdm import tqdm
+
+    from jaxmd_iz import store
+    from jaxmd_iz.verify import chosen_cases
+    from jaxmd_iz.verify import verify as residuals
+
+    rows: list[dict] = []
+    with tqdm(total=len(chosen_cases(full)), unit="case", leave=False) as bar:
+        for found in residuals(full):
+            rows += found
+            bar.update()
+    for row in sorted(rows, key=lambda r: r["residual"] / r["bound"]):
+        mark = "ok" if row["residual"] <= row["bound"] else "FAILED"
+        print(f"{row['case']:60s} {row['law']:9s} {row['residual']:9.2e}  of {row['scale']:8.2e}  {mark}")
+    failed = sum(r["residual"] > r["bound"] for r in rows)
+    print(f"{len(rows)} rows, {failed} above their bound")
+    if json is not None:
+        store.write_json(rows, json)
+        print(f"wrote {json}")
+    sys.exit(1 if failed else 0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `jaxmd-iz`."""
+    import tyro
+
+    app = tyro.extras.SubcommandApp()
+    app.command(demo)
+    app.command(run)
+    app.command(measure)
+    app.command(verify)
+    try:
+        app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
+    except InputError as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        print("jaxmd-iz: stopped; nothing was written.", file=sys.stderr)
+        sys.exit(130)
+    except RuntimeError as error:  # a check on traced values speaks through the runtime
+        sentences = [line for line in str(error).splitlines() if line.startswith("Argument `")]
+        if not sentences:
+            raise
+        _refuse(sentences[0])
+
+
+def _refuse(sentence: str) -> None:
+    print(f"jaxmd-iz: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+

@@ -1,0 +1,251 @@
+"""Residuals of the conservation laws over a covering set of options: what `jaxmd-iz verify` runs.
+
+Options are potential × correction × split × mollifier × space × D. The default set holds every admissible pair of
+options at least once; `full` is the whole product. Each case has unequal masses, a confining V_b in free space, and
+a sum over all its surfaces with weights.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmd_iz.balance import balance_terms, relative_residual
+from jaxmd_iz.checks import InputError
+from jaxmd_iz.mollifiers import AbstractMollifier, Bump, Cubic, Polynomial, Trapezoid
+from jaxmd_iz.pair_split import SPLITS
+from jaxmd_iz.potentials.base import AbstractPotential, FromFunction
+from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
+from jaxmd_iz.potentials.external import HarmonicTrap
+from jaxmd_iz.potentials.many_body import StillingerWeber
+from jaxmd_iz.potentials.pair import LennardJones
+from jaxmd_iz.space import AbstractSpace, Free, Periodic
+from jaxmd_iz.surfaces import KAPPA
+from jaxmd_iz.system import System
+from jaxmd_iz.windows import Fourier, Separable, slab
+
+LAWS = ("mass", "momentum", "energy")
+BOUND = 1e-12  # exact bond integrals in float64: rounding of sums of some hundred terms
+BUMP_BOUND = 1e-6  # 24 Gauss nodes on a C^∞ bump
+PARTICLES = 5
+EDGE = 4.2
+
+
+class Case(NamedTuple):
+    """One choice of every option, by name."""
+
+    potential: str
+    correction: str
+    split: str
+    mollifier: str
+    space: str
+    dimensions: int
+
+    @property
+    def name(self) -> str:
+        """The options joined by slashes."""
+        return "/".join(map(str, self))
+
+
+def _harmonic_trio(x):
+    """Three states with x-dependent, translation-invariant couplings, complex Hermitian; a user's function."""
+    n = x.shape[0]
+    d = x[:, None, :] - x[None, :, :]
+    r2 = jnp.sum(d**2, axis=-1)
+    far = jnp.exp(-r2 / 4) * (1.0 - jnp.eye(n, dtype=x.dtype))
+    rest = jnp.ones_like(r2) - jnp.eye(n, dtype=x.dtype)
+    base = jnp.sum(rest * jnp.sqrt(r2 + 1.0), axis=1) / n
+    mix = jnp.sum(far, axis=1) / n
+    twist = jnp.sum(far * jnp.exp(-r2 / 9), axis=1) / n
+    real = jnp.stack(
+        [
+            jnp.stack([base, mix, 0.3 * twist], -1),
+            jnp.stack([mix, base + 0.7 / n + 0.2 * twist, 0.5 * mix], -1),
+            jnp.stack([0.3 * twist, 0.5 * mix, base + 1.9 / n], -1),
+        ],
+        -2,
+    )
+    imaginary = jnp.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]], x.dtype)
+    return jax.lax.complex(real, 0.4 * twist[:, None, None] * imaginary[None])
+
+
+def _anchored(x):
+    """Two states that know where the origin is: gⁿ ≠ 0, so only the split `energy` applies."""
+    n = x.shape[0]
+    square = jnp.sum(x**2, axis=1)
+    slope = jnp.sum(jnp.sin(x), axis=1)
+    r2 = jnp.sum((x[:, None, :] - x[None, :, :]) ** 2, axis=-1)
+    pairs = jnp.sum(jnp.exp(-r2 / 3), axis=1) / 2
+    first = jnp.stack([0.1 * square + pairs, 0.2 * slope / n + 0.1 / n], -1)
+    second = jnp.stack([0.2 * slope / n + 0.1 / n, 0.1 * square + 0.5 * pairs + 0.8 / n], -1)
+    return jnp.stack([first, second], -2)
+
+
+def _silicon_like(share: str) -> StillingerWeber:
+    return StillingerWeber(1.0, 1.0, 1.8, 21.0, 1.2, -1 / 3, 7.05, 0.602, 4.0, 0.0, share)
+
+
+def _lennard_jones() -> LennardJones:
+    return LennardJones(1.0, 0.9, cutoff=2.05, truncation="force_shift")
+
+
+POTENTIALS: dict[str, Callable[[], AbstractPotential]] = {
+    "lennard_jones": _lennard_jones,
+    "stillinger_weber": lambda: _silicon_like("central"),
+    "stillinger_weber_thirds": lambda: _silicon_like("thirds"),
+    "two_state_fluid": lambda: TwoStateFluid(
+        _lennard_jones(), Gaussian(0.8, 0.6, 1.0), Gaussian(0.5, 0.8, 0.9), 0.9, PARTICLES
+    ),
+    "three_states_function": lambda: FromFunction(_harmonic_trio, states=3, invariant=True, complex=True),
+    "two_states_anchored": lambda: FromFunction(_anchored, states=2),
+}
+FREE_ONLY = ("three_states_function", "two_states_anchored")  # functions that are not periodic
+
+
+def _mollifier(name: str, space: AbstractSpace) -> AbstractMollifier:
+    dim = space.dimensions
+    balls = {"polynomial": Polynomial, "bump": Bump, "trapezoid": Trapezoid, "cubic": Cubic, "separable": Separable}
+    if name == "fourier":
+        assert isinstance(space, Periodic)
+        return Fourier(space.cell, 0.5, 2 if dim == 3 else 3)
+    if name.startswith("slab_"):
+        kind = balls[name.removeprefix("slab_")]
+        return slab(kind(1.3, 1), space, dim - 1, None if isinstance(space, Periodic) else 5.0)
+    return balls[name](1.7, dim)
+
+
+MOLLIFIERS = ("polynomial", "trapezoid", "cubic", "separable", "bump", "fourier", "slab_cubic")
+SPACES = ("free", "box", "triclinic")
+
+
+def _space(name: str, dim: int) -> AbstractSpace:
+    if name == "free":
+        return Free(dim)
+    if name == "box":
+        return Periodic([EDGE + 0.2 * i for i in range(dim)])
+    tilt = np.diag([EDGE + 0.4] * dim)
+    if dim > 1:
+        tilt[1, 0] = 0.9
+    if dim > 2:
+        tilt[2, :2] = (-0.6, 0.5)
+    return Periodic(tilt)
+
+
+def _build(case: Case) -> System:
+    """The system of a case; raises InputError for combinations that do not hold."""
+    space = _space(case.space, case.dimensions)
+    potential = POTENTIALS[case.potential]()
+    masses = jnp.linspace(1.0, 6.0, PARTICLES)
+    external = HarmonicTrap(0.3, jnp.full(case.dimensions, 1.0)) if case.space == "free" else None
+    return System(potential, space, masses, None, external, case.correction, case.split)
+
+
+def admissible(case: Case) -> bool:
+    """Whether the combination exists: refused ones are tested as refusals, not as laws."""
+    states = {"two_state_fluid": 2, "three_states_function": 3, "two_states_anchored": 2}.get(case.potential, 1)
+    if case.potential in FREE_ONLY and case.space != "free":
+        return False
+    if case.mollifier == "fourier" and case.space == "free":
+        return False
+    if case.dimensions == 1 and (case.space == "triclinic" or case.mollifier.startswith("slab")):
+        return False
+    if states == 1 and case.correction != "none":
+        return False  # the correction vanishes for one state
+    if case.split == "min_norm" and case.space != "free" and (states > 1 or "stillinger" in case.potential):
+        return False  # few particles: the rank of A is below nD − D; tested as a refusal
+    try:
+        _build(case)
+    except InputError:
+        return False
+    return True
+
+
+def product() -> list[Case]:
+    """Every admissible case."""
+    options = (POTENTIALS, KAPPA, SPLITS, MOLLIFIERS, SPACES, (1, 2, 3))
+    return [c for c in (Case(*o) for o in itertools.product(*options)) if admissible(c)]
+
+
+def _pairs(case: Sequence) -> set:
+    return set(itertools.combinations(enumerate(case), 2))
+
+
+def covering(cases: Sequence[Case], least: int = 20) -> list[Case]:
+    """A small set that holds every pair of options that the cases hold; greedy, the same every time."""
+    missing = set().union(*(_pairs(c) for c in cases))
+    chosen: list[Case] = []
+    while missing:
+        best = max(cases, key=lambda c: len(_pairs(c) & missing))
+        chosen.append(best)
+        missing -= _pairs(best)
+    extra = (c for c in cases if c not in set(chosen))
+    return chosen + list(itertools.islice(extra, max(0, least - len(chosen))))
+
+
+def phase_point(case: Case):
+    """Positions without close pairs, momenta and field points, the same for the same case."""
+    rng = np.random.default_rng(sum(map(ord, case.name)))
+    dim = case.dimensions
+    x = np.zeros((PARTICLES, dim))
+    if dim == 1:
+        x[:, 0] = 0.85 * np.arange(PARTICLES) + rng.uniform(-0.05, 0.05, PARTICLES)
+    else:
+        done = 0
+        while done < PARTICLES:  # distances of 0.75 at least: no term dwarfs the others
+            trial = rng.uniform(0.0, 2.3 if dim == 3 else 3.0, dim)
+            if done == 0 or np.linalg.norm(x[:done] - trial, axis=1).min() > 0.75:
+                x[done], done = trial, done + 1
+    p = rng.normal(size=x.shape) * 1.5
+    y = rng.uniform(0.0, 3.0, (6, dim))
+    return jnp.asarray(x), jnp.asarray(p), jnp.asarray(y)
+
+
+@eqx.filter_jit
+def _residual(system, y, x, p, mollifier):
+    w = jnp.sum(p, axis=0) / jnp.sum(system.masses)
+    weights = jax.nn.softmax(-system.levels(x))
+
+    def surface_terms(k):
+        return balance_terms(system, y, x, p, k, w, mollifier)
+
+    terms = jax.vmap(surface_terms)(jnp.arange(system.states))
+    mixed = jax.tree.map(lambda t: jnp.tensordot(weights, t, 1), terms)
+    return relative_residual(mixed)
+
+
+def check(case: Case) -> list[dict]:
+    """The residuals of one case: a row {"case", "law", "residual", "scale", "bound"} for each law."""
+    system = _build(case)
+    x, p, y = phase_point(case)
+    r = _residual(system, y, x, p, _mollifier(case.mollifier, system.space))
+    bound = BUMP_BOUND if case.mollifier == "bump" else BOUND
+    values = (r.mass, r.momentum, r.energy)
+    return [
+        {"case": case.name, "law": law, "residual": float(v), "scale": float(s), "bound": bound}
+        for law, v, s in zip(LAWS, values, r.scale, strict=True)
+    ]
+
+
+def chosen_cases(full: bool = False) -> list[Case]:
+    """The covering set, or the whole product."""
+    cases = product()
+    return cases if full else covering(cases)
+
+
+def verify(full: bool = False) -> Iterator[list[dict]]:
+    """Rows of every case in turn.
+
+    Args:
+        full: the whole product instead of the covering set.
+
+    Raises:
+        InputError: JAX is not in double precision.
+    """
+    if not jax.config.jax_enable_x64:
+        raise InputError("Argument `jax_enable_x64` must be True to verify laws to rounding, but it is False.")
+    for case in chosen_cases(full):
+        yield check(case)
