@@ -4,44 +4,121 @@ Implements Plecháč, Sandberg and Szepessy, *The classical limit of quantum obs
 fluid dynamics*. Importing changes no JAX setting; for rounding-level conservation enable `jax_enable_x64`.
 """
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from jaxmd_iz.balance import balance_terms, relative_residual
-from jaxmd_iz.checks import InputError
-from jaxmd_iz.fields import Fields, fields
-from jaxmd_iz.gibbs import Canonical
-from jaxmd_iz.integrators import Baoab, ForestRuth, VelocityVerlet, trajectory
-from jaxmd_iz.mollifiers import Bump, Cubic, Polynomial, Trapezoid
-from jaxmd_iz.moments import Moments, moments
-from jaxmd_iz.neighbours import neighbour_list
-from jaxmd_iz.pair_split import bonds
-from jaxmd_iz.potentials import (
-    WCA,
-    FromFunction,
-    Gaussian,
-    HarmonicBonds,
-    HarmonicTrap,
-    LennardJones,
-    Morse,
-    QuarticTrap,
-    SoftSphere,
-    StillingerWeber,
-    Sum,
-    TwoStateFluid,
-    UniformForce,
-    Walls,
-)
-from jaxmd_iz.simulate import Grid, Run, simulate
-from jaxmd_iz.space import Free, Periodic
-from jaxmd_iz.statistics import FieldSeries
-from jaxmd_iz.surfaces import surface
-from jaxmd_iz.system import System
-from jaxmd_iz.windows import Fourier, Separable, Slab, slab
+if TYPE_CHECKING:
+    from jaxmd_iz.balance import balance_terms, relative_residual
+    from jaxmd_iz.checks import InputError
+    from jaxmd_iz.fields import Fields
+    from jaxmd_iz.gibbs import Canonical
+    from jaxmd_iz.integrators import Baoab, ForestRuth, VelocityVerlet, trajectory
+    from jaxmd_iz.mollifiers import Bump, Cubic, Polynomial, Trapezoid
+    from jaxmd_iz.moments import Moments
+    from jaxmd_iz.neighbours import neighbour_list
+    from jaxmd_iz.pair_split import bonds
+    from jaxmd_iz.potentials import (
+        WCA,
+        FromFunction,
+        Gaussian,
+        HarmonicBonds,
+        HarmonicTrap,
+        LennardJones,
+        Morse,
+        QuarticTrap,
+        SoftSphere,
+        StillingerWeber,
+        Sum,
+        TwoStateFluid,
+        UniformForce,
+        Walls,
+    )
+    from jaxmd_iz.simulation import Grid, Run, simulate
+    from jaxmd_iz.space import Free, Periodic
+    from jaxmd_iz.statistics import FieldSeries
+    from jaxmd_iz.surfaces import surface
+    from jaxmd_iz.system import System
+    from jaxmd_iz.windows import Fourier, Separable, Slab, slab
 
 try:
     __version__ = version("jaxmd-iz")
 except PackageNotFoundError:  # used from a folder that is not installed
     __version__ = "0"
+
+# names are imported when first used: the command line answers before JAX is loaded
+_HOMES = {
+    "jaxmd_iz.balance": (
+        "balance_terms",
+        "relative_residual",
+    ),
+    "jaxmd_iz.checks": ("InputError",),
+    "jaxmd_iz.fields": ("Fields",),
+    "jaxmd_iz.gibbs": ("Canonical",),
+    "jaxmd_iz.integrators": (
+        "Baoab",
+        "ForestRuth",
+        "VelocityVerlet",
+        "trajectory",
+    ),
+    "jaxmd_iz.mollifiers": (
+        "Bump",
+        "Cubic",
+        "Polynomial",
+        "Trapezoid",
+    ),
+    "jaxmd_iz.moments": ("Moments",),
+    "jaxmd_iz.neighbours": ("neighbour_list",),
+    "jaxmd_iz.pair_split": ("bonds",),
+    "jaxmd_iz.potentials": (
+        "WCA",
+        "FromFunction",
+        "Gaussian",
+        "HarmonicBonds",
+        "HarmonicTrap",
+        "LennardJones",
+        "Morse",
+        "QuarticTrap",
+        "SoftSphere",
+        "StillingerWeber",
+        "Sum",
+        "TwoStateFluid",
+        "UniformForce",
+        "Walls",
+    ),
+    "jaxmd_iz.simulation": (
+        "Grid",
+        "Run",
+        "simulate",
+    ),
+    "jaxmd_iz.space": (
+        "Free",
+        "Periodic",
+    ),
+    "jaxmd_iz.statistics": ("FieldSeries",),
+    "jaxmd_iz.surfaces": ("surface",),
+    "jaxmd_iz.system": ("System",),
+    "jaxmd_iz.windows": (
+        "Fourier",
+        "Separable",
+        "Slab",
+        "slab",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first asked for."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)
+
 
 __all__ = [
     "WCA",
@@ -80,8 +157,6 @@ __all__ = [
     "Walls",
     "balance_terms",
     "bonds",
-    "fields",
-    "moments",
     "neighbour_list",
     "relative_residual",
     "simulate",

@@ -19,9 +19,7 @@ class InputError(ValueError):
     """An argument, file or configuration that cannot be used, said in one clear sentence."""
 
 
-def must(
-    condition: bool | np.bool_, argument: str, requirement: str, but: str, remedy: str = ""
-) -> None:
+def must(condition: bool | np.bool_, argument: str, requirement: str, but: str, remedy: str = "") -> None:
     """Raises unless `condition` holds: "Argument `x` must …, but …." and then the remedy.
 
     Args:

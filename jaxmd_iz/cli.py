@@ -3,9 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
-
-from jaxmd_iz.checks import InputError
 
 
 def _start(precision: bool = True) -> None:
@@ -34,7 +31,9 @@ def _say(summary: dict, out: Path) -> None:
     if not all(v <= summary["residual_bound"] for v in worst.values()):
         print(f"WARNING: a conservation law fails its bound of {summary['residual_bound']:.0e}; see the report.")
     speed = summary["atom_steps_per_s"]
-    print(f"{summary['wall_s']:.1f} s" + ("" if speed is None else f", {speed:.3g} atom-steps/s on {summary['device']}"))
+    print(
+        f"{summary['wall_s']:.1f} s" + ("" if speed is None else f", {speed:.3g} atom-steps/s on {summary['device']}")
+    )
     print(f"wrote {out / 'fields.nc'}, {out / 'summary.json'}, {out / 'report.html'}")
 
 
@@ -51,7 +50,8 @@ def demo(out: Path = Path("jaxmd_iz_demo")) -> None:
 
 
 def run(
-    config: Annotated[str, "positional"],
+    config: str,
+    /,
     out: Path = Path("jaxmd_iz_out"),
     set: tuple[str, ...] = (),
 ) -> None:
@@ -70,8 +70,9 @@ def run(
 
 
 def measure(
-    config: Annotated[str, "positional"],
-    trajectory: Annotated[Path, "positional"],
+    config: str,
+    trajectory: Path,
+    /,
     out: Path = Path("jaxmd_iz_out"),
     set: tuple[str, ...] = (),
     configurational: bool = False,
@@ -125,7 +126,10 @@ def verify(full: bool = False, json: Path | None = None) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `jaxmd-iz`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA prints machine features at every cached program
     import tyro
+
+    from jaxmd_iz.checks import InputError
 
     app = tyro.extras.SubcommandApp()
     app.command(demo)
@@ -149,5 +153,3 @@ def main(arguments: list[str] | None = None) -> None:
 def _refuse(sentence: str) -> None:
     print(f"jaxmd-iz: {sentence}", file=sys.stderr)
     sys.exit(2)
-
-

@@ -11,7 +11,7 @@ from jaxmd_iz import build, config, report, store
 from jaxmd_iz.checks import InputError, must
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.mollifiers import Bump
-from jaxmd_iz.simulate import Grid, Run, simulate
+from jaxmd_iz.simulation import Grid, Run, simulate
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
 from jaxmd_iz.system import System
 from jaxmd_iz.units import Units
@@ -42,7 +42,7 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
     space = build.space_of(settings, snapshots)
     start = build.start_of(settings, snapshots)
     system = build.system_of(settings, space, start.species, start.masses, start.names)
-    grids = _cast(build.grids_of(settings, space), settings)
+    grids = build.grids_of(settings, space)
     dtype = settings.output.dtype
     p = None
     x = jnp.asarray(start.x, dtype)
@@ -61,7 +61,7 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
         key=jax.random.key(settings.density.seed),
         integrator=build.integrator_of(settings) if steps else None,
         steps=steps,
-        every=dynamics.every or max(steps // 2, 1),
+        every=dynamics.interval(),
         average=dynamics.average,
         neighbours=dynamics.neighbours,
         skin=skin,
@@ -118,7 +118,7 @@ def measure(
             "be given to weight the surfaces of several states",
             "it is missing",
         )
-    grids = _cast(build.grids_of(settings, space), settings)
+    grids = build.grids_of(settings, space)
     x, p = _phase(snapshots, start.masses, settings.output.dtype)
     given = settings.density.temperature
     density = build.density_of(settings) if given is not None else Canonical(1.0)  # one state: weight 1
@@ -140,11 +140,6 @@ def _phase(snapshots: Snapshots, masses: np.ndarray, dtype: str):
     return jnp.asarray(snapshots.x, dtype), jnp.asarray(snapshots.v * masses[None, :, None], dtype)
 
 
-def _cast(grids: list[Grid], settings: config.Config) -> list[Grid]:
-    dtype = settings.output.dtype
-    return [Grid(jnp.asarray(g.y, dtype), g.mollifier, g.name, g.axis, g.shape) for g in grids]
-
-
 def _folder(out: Path | str) -> Path:
     """The output folder, made before anything is computed, so that a bad one costs no time."""
     path = Path(out)
@@ -154,7 +149,9 @@ def _folder(out: Path | str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"Argument `out` must be a folder that can be written, but {path}: {error.strerror}.") from None
+        raise InputError(
+            f"Argument `out` must be a folder that can be written, but {path}: {error.strerror}."
+        ) from None
     return path
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from jaxmd_iz.gibbs import Canonical, Chain, advance_chain, draw_momenta, start_chain, weights
 from jaxmd_iz.integrators import AbstractIntegrator, Phase
@@ -24,13 +24,13 @@ class Walkers(NamedTuple):
     state: Int[Array, " B"]
     sample: Int[Array, " B"]
     weight: Float[Array, " B"]  # w_j of its starting point, summing to 1 over the states of a sample
-    key: PRNGKeyArray  # (B,)
+    key: Key[Array, " B"]
 
 
 @eqx.filter_jit
 def start_chains(
     system: System, density: Canonical, x: Float[Array, "samples n D"], key: PRNGKeyArray, neighbours: Neighbours | None
-) -> tuple[Chain, PRNGKeyArray]:
+) -> tuple[Chain, Key[Array, " samples"]]:
     """One chain for each starting configuration, with its own key."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
     return jax.vmap(lambda a, k, nl: start_chain(system, density, a, k, nl))(x, keys, neighbours), keys
@@ -41,7 +41,7 @@ def advance_chains(
     system: System,
     density: Canonical,
     chains: Chain,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " samples"],
     first: Int[Array, ""],
     steps: int,
     neighbours: Neighbours | None,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz.checks import must
@@ -37,7 +38,12 @@ class AbstractIntegrator(eqx.Module):
 
 def _check_step(step) -> None:
     if not isinstance(step, jax.core.Tracer):
-        must(bool(jnp.isfinite(step)) and step != 0, "step", "be a finite time step, not zero", f"it is {step}")
+        must(
+            bool(np.isfinite(step)) and bool(np.asarray(step) != 0),
+            "step",
+            "be a finite time step, not zero",
+            f"it is {step}",
+        )
 
 
 def _verlet(phase: Phase, force: Force, masses, step) -> Phase:
@@ -108,7 +114,7 @@ class Baoab(AbstractIntegrator):
         for name in ("friction", "temperature"):
             value = getattr(self, name)
             if not isinstance(value, jax.core.Tracer):
-                must(bool(value >= 0), name, "be zero or more", f"it is {value}")
+                must(bool(np.asarray(value) >= 0), name, "be zero or more", f"it is {value}")
 
     def __call__(self, phase, force, masses, key=None):
         """One step; needs a key."""

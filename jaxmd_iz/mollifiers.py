@@ -47,8 +47,8 @@ def sphere_area(dimensions: int) -> float:
     return 2 * math.pi ** (dimensions / 2) / math.gamma(dimensions / 2)
 
 
-def dot(u: Float[Array, "D *b"], v: Float[Array, "D *b"]) -> Float[Array, "*b"]:
-    """Scalar product over the leading axis, unrolled."""
+def dot(u: Float[Array, "D *b"], v: Float[Array, "D *c"]) -> Float[Array, "..."]:
+    """Scalar product over the leading axis, unrolled; the other axes broadcast."""
     total = u[0] * v[0]
     for i in range(1, u.shape[0]):
         total = total + u[i] * v[i]

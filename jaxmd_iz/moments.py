@@ -37,19 +37,7 @@ class Totals(eqx.Module):
     momentum: Float[Array, "*g D"]
     kinetic: Float[Array, "*g"]
     potential: Float[Array, "*g"]  # λ̄, without V_b
-    virial: Float[Array, "*g D D"]  # Σ d⊗f; the volume mean of K − S is (Σ p⊗p/M − Σ d⊗f)/V
-
-
-def totals(
-    p: Float[Array, "n D"], masses: Float[Array, " n"], surface: Surface, bonds: Bonds
-) -> Totals:
-    """Momentum, kinetic and potential energy and virial of one phase point."""
-    return Totals(
-        momentum=jnp.sum(p, axis=0),
-        kinetic=jnp.sum(jnp.sum(p**2, axis=-1) / masses) / 2,
-        potential=jnp.sum(surface.energy),
-        virial=jnp.einsum("Pl,Pj->lj", bonds.d, bonds.f),
-    )
+    virial: Float[Array, "*g D D"]  # ∂λ̄/∂(strain): the pressure tensor is (Σ p⊗p/M − virial)/V
 
 
 def particle_densities(

@@ -51,6 +51,9 @@ def _channels(potential, e: Edges, order: int):
 
 def _row_sums(weights: Float[Array, "n c K"], e: Edges) -> Float[Array, "n c D"]:
     """Σ_m weight d for several weights at once: one product, with n leading, so that each is computed once."""
+    if weights.shape[1] == 1:  # a single weight fuses with its sum
+        columns = [jnp.sum(weights[:, 0] * e.d[:, :, c], axis=1) for c in range(e.d.shape[2])]
+        return jnp.stack(columns, axis=1)[:, None]
     return jnp.einsum("nck,nkD->ncD", weights, e.d)
 
 

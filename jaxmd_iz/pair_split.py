@@ -12,17 +12,17 @@ from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import eigen
 from jaxmd_iz.checks import must, must_traced, one_of
+from jaxmd_iz.nonlinear import electron_matrices, kappa
 from jaxmd_iz.potentials.base import (
     AbstractDistancePotential,
     AbstractPairPotential,
     AbstractPotential,
     as_matrices,
-    matrix_partition,
     pair_derivative,
     rows,
 )
 from jaxmd_iz.space import AbstractSpace, Edges, Free
-from jaxmd_iz.surfaces import Surface, electron_matrices, kappa
+from jaxmd_iz.surfaces import Surface
 
 SPLITS = ("distance", "min_norm", "energy")
 

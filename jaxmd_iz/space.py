@@ -201,7 +201,7 @@ class Periodic(AbstractSpace):
     def images(self, radius):
         """Lattice vectors that bring a nearest image within `radius`, (I, D)."""
         heights = self.heights
-        counts = [int(math.floor(radius / h + 0.5)) for h in heights]
+        counts = [math.floor(radius / h + 0.5) for h in heights]
         orthogonal = np.allclose(self.matrix @ self.matrix.T, np.diag(np.diag(self.matrix @ self.matrix.T)))
         shifts = []
         for k in itertools.product(*(range(-c, c + 1) for c in counts)):
@@ -214,7 +214,7 @@ class Periodic(AbstractSpace):
     def images_along(self, axis, radius):
         """Lattice vectors along cell vector `axis` that bring a nearest image within `radius` of a slab."""
         height = self.heights[axis]
-        count = int(math.floor(radius / height + 0.5))
+        count = math.floor(radius / height + 0.5)
         return np.array([k * self.matrix[axis] for k in range(-count, count + 1)])
 
     def normal(self, axis):

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact, Int
 
 from jaxmd_iz import eigen, pair_forces
-from jaxmd_iz.checks import must, one_of
+from jaxmd_iz.checks import must
+from jaxmd_iz.nonlinear import electron_matrices, element, kappa, moved
 from jaxmd_iz.potentials.base import (
     AbstractPairPotential,
     AbstractPotential,
@@ -21,8 +22,6 @@ from jaxmd_iz.potentials.base import (
     matrix_partition,
 )
 from jaxmd_iz.space import Edges, pull_back
-
-KAPPA = {"none": 0.0, "paper": 0.25, "dboc": 0.5}
 
 
 class Surface(eqx.Module):
@@ -38,50 +37,6 @@ class Surface(eqx.Module):
     own: Float[Array, "n K D"]
     a: Float[Array, "L n"]
     b: Float[Array, "L n D"]
-
-
-def kappa(correction: str) -> float:
-    """The coefficient κ of the nonlinear term by name.
-
-    Raises:
-        InputError: a name other than `none`, `paper` or `dboc`.
-    """
-    one_of(correction, "correction", tuple(KAPPA))
-    return KAPPA[correction]
-
-
-def electron_matrices(
-    potential: AbstractPotential,
-    e: Edges,
-    masses: Float[Array, " n"],
-    correction: str,
-    v: Inexact[Array, "d d"] | None = None,
-) -> Inexact[Array, "n d d"]:
-    """Wⁿ = Vⁿ + (κ/M_n) Gⁿ of (5.3), first iterate, (n, d, d).
-
-    Args:
-        potential: gives Vⁿ.
-        e: the bonds.
-        masses: (n,) M_n.
-        correction: `none`, `paper` or `dboc`.
-        v: V(x) inside Gⁿ; by default Σ Vⁿ. Given, it is held fixed under differentiation.
-    """
-    vn = matrix_partition(potential, e)
-    k = kappa(correction)
-    if k == 0 or potential.states == 1:
-        return vn
-    whole = jnp.sum(vn, axis=0) if v is None else v
-    g = jax.vmap(lambda a: eigen.coupling_square(whole, a))(matrix_gradient(potential, e))
-    return vn + (k / masses).astype(g.dtype)[:, None, None] * g
-
-
-def _moved(e: Edges, d: Array, x: Array) -> Edges:
-    return eqx.tree_at(lambda t: (t.d, t.x), e, (d, x))
-
-
-def _element(left: Array, w: Array, right: Array) -> Array:
-    """⟨left, w right⟩ over the last two axes of w."""
-    return jnp.einsum("i,...ij,j->...", left.conj(), w, right)
 
 
 def levels(
@@ -137,7 +92,7 @@ def value_and_gradient(
         return pair_forces.value_and_gradient(potential, e, energy, k != 0)
 
     def total(d, x):
-        return combine(levels(potential, _moved(e, d, x), masses, correction))
+        return combine(levels(potential, moved(e, d, x), masses, correction))
 
     value, (along, direct) = jax.value_and_grad(total, (0, 1))(e.d, e.x)
     return value, pull_back(e, along) + direct
@@ -152,6 +107,22 @@ def gradient(
 ) -> Float[Array, "n D"]:
     """∇λ̄_k, (n, D); the force of the surface is its negative."""
     return value_and_gradient(potential, e, masses, correction, lambda v: jnp.take(v, k))[1]
+
+
+def virial(
+    potential: AbstractPotential,
+    e: Edges,
+    masses: Float[Array, " n"],
+    k: int | Int[Array, ""],
+    correction: str = "paper",
+) -> Float[Array, "D D"]:
+    """∂λ̄_k/∂(strain), (D, D): what the volume mean of S times the volume is in thermodynamics, whatever the split."""
+
+    def strained(strain):
+        return levels(potential, moved(e, e.d + e.d @ strain, e.x + e.x @ strain), masses, correction)[k]
+
+    dim = e.x.shape[1]
+    return jax.grad(strained)(jnp.zeros((dim, dim), e.d.dtype))
 
 
 def surface(
@@ -194,7 +165,7 @@ def _scalar_surface(potential, e):
     """d = 1: λⁿ depends on the bonds of n alone, so one reverse pass gives every ∂λⁿ/∂d."""
 
     def total(d, x):
-        value = potential.partition(_moved(e, d, x))
+        value = potential.partition(moved(e, d, x))
         value = value.reshape(value.shape[:1])  # (n,) or (n, 1, 1)
         return jnp.sum(value), value
 
@@ -204,9 +175,7 @@ def _scalar_surface(potential, e):
         direct = jnp.zeros_like(direct)
     n, dim = e.x.shape
     none = jnp.zeros((0, n), own.dtype)
-    return Surface(
-        energy, pull_back(e, own) + direct, direct, e, own, none, jnp.zeros((0, n, dim), own.dtype)
-    )
+    return Surface(energy, pull_back(e, own) + direct, direct, e, own, none, jnp.zeros((0, n, dim), own.dtype))
 
 
 def _own_surface(potential, e, masses, k, correction):
@@ -221,8 +190,8 @@ def _own_surface(potential, e, masses, k, correction):
     gap = jnp.where(gap == 0, jnp.inf, gap)  # no mixing is defined at an exact crossing
 
     def local(dd, x):
-        w = electron_matrices(potential, _moved(e, dd, x), masses, correction, v)
-        value = jnp.real(_element(state, w, state))
+        w = electron_matrices(potential, moved(e, dd, x), masses, correction, v)
+        value = jnp.real(element(state, w, state))
         return jnp.sum(value), value
 
     (own, direct), energy = jax.grad(local, (0, 1), has_aux=True)(e.d, e.x)
@@ -242,8 +211,8 @@ def _own_surface(potential, e, masses, k, correction):
         k_over_m = kappa(correction) / masses
 
         def square(c, grad_n):  # ⟨Ψ_k, GⁿΨ_k⟩ as a function of V inside Gⁿ
-            moved = v + jnp.einsum("c,cij->ij", c.astype(basis.dtype), basis)
-            return jnp.real(_element(state, eigen.coupling_square(moved, grad_n), state))
+            shifted = v + jnp.einsum("c,cij->ij", c.astype(basis.dtype), basis)
+            return jnp.real(element(state, eigen.coupling_square(shifted, grad_n), state))
 
         a_v = (jax.vmap(lambda g: jax.grad(square)(zero, g))(a_n) * k_over_m[:, None]).T
         b_v = jnp.real(jnp.einsum("cij,nDji->cnD", basis, a_n))
@@ -276,7 +245,7 @@ def _moved_mixing(potential, e, masses, correction, rest, state):
 
     def mixing(part):
         def value(d, x):
-            w = jnp.sum(electron_matrices(potential, _moved(e, d, x), masses, correction), axis=0)
+            w = jnp.sum(electron_matrices(potential, moved(e, d, x), masses, correction), axis=0)
             return part(jnp.einsum("il,ij,j->l", rest.conj(), w, state))
 
         along, direct = jax.jacrev(value, (0, 1))(e.d, e.x)
@@ -308,9 +277,9 @@ def _full_surface(potential, e, masses, k, correction, on):
     """Any λ̄ⁿ(x): its Jacobian row by row, kept as derivatives along the bonds between all pairs."""
 
     def energies(d, x):
-        wn = electron_matrices(potential, _moved(e, d, x), masses, correction)
+        wn = electron_matrices(potential, moved(e, d, x), masses, correction)
         _, psi = eigen.eigh(jnp.sum(wn, axis=0))
-        return jnp.real(_element(jnp.take(psi, k, axis=1), wn, jnp.take(psi, k, axis=1)))
+        return jnp.real(element(jnp.take(psi, k, axis=1), wn, jnp.take(psi, k, axis=1)))
 
     energy, reverse = jax.vjp(energies, e.d, e.x)
 

@@ -114,9 +114,7 @@ class System(eqx.Module):
         """Surface k at x and its bonds for momenta p."""
         e, surface = self._surface(x, k, neighbours)
         velocity = p / self.masses[:, None]
-        return surface, bonds(
-            self.split, self.potential, e, self.masses, k, self.correction, surface, velocity
-        )
+        return surface, bonds(self.split, self.potential, e, self.masses, k, self.correction, surface, velocity)
 
     def moments(
         self,
@@ -132,7 +130,7 @@ class System(eqx.Module):
 
     def observe(
         self,
-        grids: list[tuple[Float[Array, "Y D"], AbstractMollifier]],
+        grids: list[tuple[Float[Array, "_ D"], AbstractMollifier]],
         x: Float[Array, "n D"],
         p: Float[Array, "n D"],
         k: int | Int[Array, ""],
@@ -147,4 +145,11 @@ class System(eqx.Module):
             )
             for y, mollifier in grids
         )
-        return several, mo.totals(p, self.masses, surface, links)
+        virial = surfaces.virial(self.potential, self.edges(x, neighbours), self.masses, k, self.correction)
+        total = mo.Totals(
+            momentum=jnp.sum(p, axis=0),
+            kinetic=jnp.sum(jnp.sum(p**2, axis=-1) / self.masses) / 2,
+            potential=jnp.sum(surface.energy),
+            virial=virial,
+        )
+        return several, total

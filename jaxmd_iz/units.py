@@ -147,14 +147,10 @@ _SYSTEMS = {
     u.name: u
     for u in (
         Units("lj", ("σ", "ε", "m", "τ", "ε/k_B"), 1.0, 1.0, None),
-        Units(
-            "metal", ("Å", "eV", "amu", "ps", "K"), 1 / sqrt(_MVV2E), 8.617343e-5, (1.0, 1.0, 1.0)
-        ),
+        Units("metal", ("Å", "eV", "amu", "ps", "K"), 1 / sqrt(_MVV2E), 8.617343e-5, (1.0, 1.0, 1.0)),
         Units("atomic", ("bohr", "hartree", "m_e", "ħ/E_h", "hartree"), 1.0, 1.0, _ATOMIC_SIZE),
         # k_B as in ase.units (CODATA 2014)
-        Units(
-            "ase", ("Å", "eV", "amu", "Å√(amu/eV)", "K"), 1.0, 8.617330337217213e-5, (1.0, 1.0, 1.0)
-        ),
+        Units("ase", ("Å", "eV", "amu", "Å√(amu/eV)", "K"), 1.0, 8.617330337217213e-5, (1.0, 1.0, 1.0)),
     )
 }
 
@@ -181,9 +177,7 @@ def units(name: str) -> Units:
     return _SYSTEMS[one_of(name, "units", _SYSTEMS)]
 
 
-def convert(
-    value: Any, quantity: str, source: Units | str, target: Units | str, dim: int = 3
-) -> Any:
+def convert(value: Any, quantity: str, source: Units | str, target: Units | str, dim: int = 3) -> Any:
     """`value` in another unit system, through the internal units of both.
 
     Length, energy and mass are scaled by CODATA 2022 (`scipy.constants`), time by L√(m/E) and

@@ -17,6 +17,7 @@ import numpy as np
 from jaxmd_iz.balance import balance_terms, relative_residual
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.mollifiers import AbstractMollifier, Bump, Cubic, Polynomial, Trapezoid
+from jaxmd_iz.nonlinear import KAPPA
 from jaxmd_iz.pair_split import SPLITS
 from jaxmd_iz.potentials.base import AbstractPotential, FromFunction
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
@@ -24,7 +25,6 @@ from jaxmd_iz.potentials.external import HarmonicTrap
 from jaxmd_iz.potentials.many_body import StillingerWeber
 from jaxmd_iz.potentials.pair import LennardJones
 from jaxmd_iz.space import AbstractSpace, Free, Periodic
-from jaxmd_iz.surfaces import KAPPA
 from jaxmd_iz.system import System
 from jaxmd_iz.windows import Fourier, Separable, slab
 

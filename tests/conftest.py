@@ -27,7 +27,5 @@ def reference() -> Path:
     named = os.environ.get("JAXMD_IZ_REFERENCE")
     folder = Path(named) if named else ROOT.parent / "shared" / "reference"
     if not folder.is_dir():
-        pytest.skip(
-            f"no external reference data: {folder} is not a folder; JAXMD_IZ_REFERENCE can name one"
-        )
+        pytest.skip(f"no external reference data: {folder} is not a folder; JAXMD_IZ_REFERENCE can name one")
     return folder

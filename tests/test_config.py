@@ -197,7 +197,7 @@ def test_unknown_sources_are_refused_with_the_nearest_example(tmp_path):
         ("[potential.external]\nkind = 'harmonic'", "`potential.external.stiffness` must be given"),
         ("[potential.external]\nstiffness = 1", "`potential.external.stiffness` must be left out for kind `none`"),
         ("[potential.external]\nkind = 'uniform'\nforce = [1, 0]", "`potential.external.force` must have 3 entries"),
-        ("[potential.external]\nkind = 'uniform'\nforce = [1, 0, 0]", "no equilibrium"),
+        ("[density]\ntemperature = 1\n[potential.external]\nkind = 'uniform'\nforce = [1, 0, 0]", "no equilibrium"),
         ("[output]\nkeep = 'positions'", "`output.keep` must be a list of names"),
         ("[output]\nkeep = ['forces']", "`output.keep` must be `positions`, but it is `forces`"),
         ("[surfaces]\ncorrection = 'second'", "one of `paper`, `none`, `dboc`"),
@@ -232,7 +232,7 @@ def test_bad_input_is_one_sentence(text, says):
             "`grid.lower` must be below `grid.upper`",
         ),
         (
-            FREE + "upper = [1, 1, 1]",
+            FREE + "upper = [1, 1, 1]\n[density]\ntemperature = 1",
             "`potential.external.kind` must be `harmonic` or `quartic` to sample free space",
         ),
         (
@@ -264,6 +264,10 @@ def test_tables_that_do_not_go_together_are_refused(base, says):
 def test_bad_overrides_are_one_sentence(override, says):
     message = refusal(overrides=[override])
     assert re.search(says, message), message
+
+
+def test_free_space_needs_no_confinement_to_be_measured():
+    assert loads(FREE + "upper = [1, 1, 1]").density.temperature is None
 
 
 def test_every_key_is_described():

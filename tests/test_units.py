@@ -126,9 +126,7 @@ def test_arrays_keep_their_type():
 
 
 def test_unknown_names_are_refused_with_the_nearest():
-    with pytest.raises(
-        InputError, match=r"`units` must be one of .* it is `metl`\. Did you mean `metal`\?"
-    ):
+    with pytest.raises(InputError, match=r"`units` must be one of .* it is `metl`\. Did you mean `metal`\?"):
         units("metl")
     with pytest.raises(InputError, match=r"`quantity` must .* Did you mean `heat_flux`\?"):
         units("lj").factor("heatflux")
@@ -136,9 +134,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 @pytest.mark.parametrize(("source", "target"), [("lj", "metal"), ("atomic", "lj")])
 def test_reduced_units_convert_only_to_themselves(source, target):
-    with pytest.raises(
-        InputError, match=r"it is `lj`, which has no size\. Scale by the σ, ε and m"
-    ):
+    with pytest.raises(InputError, match=r"it is `lj`, which has no size\. Scale by the σ, ε and m"):
         convert(1.0, "length", source, target)
     assert convert(1.5, "length", "lj", "lj") == 1.5
 
@@ -147,9 +143,7 @@ def test_must_makes_one_sentence_and_the_remedy():
     must(True, "dt", "be positive", "it is 1")
     with pytest.raises(InputError) as caught:
         must(False, "dt", "be positive", "it is -1.0", "Give a time step.")
-    assert str(caught.value) == (
-        "Argument `dt` must be positive, but it is -1.0. Give a time step."
-    )
+    assert str(caught.value) == ("Argument `dt` must be positive, but it is -1.0. Give a time step.")
 
 
 def test_nearest_and_one_of():

@@ -12,7 +12,7 @@ from jaxmd_iz.checks import must
 from jaxmd_iz.config import Config
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import AbstractIntegrator, Baoab, ForestRuth, VelocityVerlet
-from jaxmd_iz.simulate import Grid
+from jaxmd_iz.simulation import Grid
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
 from jaxmd_iz.space import AbstractSpace, Free, Periodic
 from jaxmd_iz.system import System

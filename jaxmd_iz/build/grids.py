@@ -9,7 +9,7 @@ from jaxmd_iz.build.names import keys_of
 from jaxmd_iz.checks import fail, must
 from jaxmd_iz.config import AXES, Config
 from jaxmd_iz.mollifiers import AbstractMollifier, Bump, Cubic, Polynomial, Trapezoid
-from jaxmd_iz.simulate import Grid
+from jaxmd_iz.simulation import Grid
 from jaxmd_iz.space import AbstractSpace, Periodic
 from jaxmd_iz.windows import Fourier, Separable, slab
 

@@ -278,7 +278,7 @@ class DynamicsTable(Table):
     friction: float = key("friction of `baoab`", NOT_NEGATIVE, 1.0, "1/time")
     average: str = key("fields of each frame, or averaged over the frames too", choice("ensemble", "time"), "ensemble")
     neighbours: str = key("neighbour list, or all pairs", choice("auto", "dense", "list"), "auto")
-    skin: float | None = key("extra range of the list", POSITIVE, None, "length", "a tenth of the cutoff")
+    skin: float | None = key("extra range of the list", POSITIVE, None, "length", "0.3 of the cutoff")
 
     def interval(self) -> int:
         """Steps between two frames: `every`, or its default."""

@@ -115,6 +115,7 @@ def _check_density(config: Config) -> None:
     if density.kind == "given":
         but = f"it is `{density.start}`"
         must(density.start not in ("lattice", "random"), "density.start", "be a file for kind `given`", but)
+    if density.kind == "given" or density.temperature is None:  # nothing will be sampled
         return
     confines = external in ("harmonic", "quartic") or (external == "walls" and config.space.dimensions == 1)
     remedy = "Without a confining V_b the canonical density of free particles has no integral."

@@ -1,9 +1,7 @@
 """From a density to conservation fields: sample, run every surface from every sample, observe, average, check."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -13,16 +11,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxmd_iz import ensemble
 from jaxmd_iz.balance import balance_terms, relative_residual
-from jaxmd_iz.checks import fail, must, one_of
+from jaxmd_iz.checks import must, one_of
+from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import AbstractIntegrator
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.moments import Moments, Totals
-from jaxmd_iz.neighbours import Neighbours, neighbour_list
 from jaxmd_iz.statistics import GROUPS, FieldSeries, GroupSums, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
 
-CHUNK = 100  # steps between two looks at the host: progress, and stale neighbour lists
 BATCH = 4  # walkers observed together
 
 
@@ -69,56 +66,6 @@ class Run(eqx.Module):
         return to_dataset(self.series[name], units, species, **attributes)
 
 
-def lists_for(system: System, x, cutoff: float, skin: float, capacity: int = 0) -> Neighbours:
-    """Neighbour lists of many configurations, (B, n, D), with one capacity, stacked along a leading axis."""
-    built = [neighbour_list(system.space, np.asarray(a), cutoff, skin, capacity or None) for a in x]
-    slots = max(max(b.to.shape[1] for b in built), capacity)
-    if any(bool(b.overflow) for b in built) or len({(b.to.shape, b.half.shape) for b in built}) > 1:
-        return lists_for(system, x, cutoff, skin, math.ceil(1.15 * slots) + 1)
-    dtype = x.dtype
-    return jax.tree.map(
-        lambda *a: jnp.stack(a).astype(dtype) if jnp.issubdtype(a[0].dtype, jnp.floating) else jnp.stack(a), *built
-    )
-
-
-def wants_list(system: System, particles: int, choice: str) -> bool:
-    """Whether a neighbour list pays: never for several states, whose energy currents join all pairs."""
-    one_of(choice, "neighbours", ("auto", "dense", "list"))
-    if choice != "auto" or not math.isfinite(system.potential.cutoff):
-        return choice == "list"
-    triangles = getattr(system.potential, "triangles", False)
-    return system.states == 1 and (particles > 600 or (triangles and particles > 24))
-
-
-class _Lists:
-    """The host's care of neighbour lists: built where the walkers are, redone when a chunk outruns the skin."""
-
-    def __init__(self, system: System, use: bool, skin: float):
-        self.system, self.use, self.skin = system, use, skin
-
-    def build(self, x) -> Neighbours | None:
-        return lists_for(self.system, x, self.system.potential.cutoff, self.skin) if self.use else None
-
-    def advance(self, step: Callable, state: Any, where: Callable, total: int, progress: Callable) -> Any:
-        """`total` steps of step(state, first, count, lists) → (state, stale) in chunks; stale chunks are redone."""
-        done, chunk = 0, CHUNK
-        lists = self.build(where(state)) if total else None
-        while done < total:
-            count = min(chunk, total - done)
-            after, stale = step(state, jnp.asarray(done), count, lists)
-            if bool(stale):  # discarded, and redone with a fresh list and a shorter chunk
-                if chunk == 1:
-                    fail("skin", "cover one step", f"particles move more than {self.skin / 2:g} in one step")
-                chunk = max(1, chunk // 4)
-                lists = self.build(where(state))
-                continue
-            state, done = after, done + count
-            if lists is not None:
-                lists = self.build(where(state))
-            progress(count)
-        return state
-
-
 def simulate(
     system: System,
     density: Canonical,
@@ -151,7 +98,7 @@ def simulate(
         p: (samples, n, D) given momenta: then nothing is sampled.
         average: `ensemble` (fields at each frame) or `time` (one set of fields, averaged over frames too).
         neighbours: `auto`, `dense` or `list`.
-        skin: of the list, length; by default a tenth of the cutoff.
+        skin: of the list, length; by default 0.3 of the cutoff (an HMC proposal counts as one step).
         residual_points: points y of the balance check per frame and grid.
         keep: may hold "positions".
         progress: show a progress bar.
@@ -167,13 +114,15 @@ def simulate(
     must(len(grids) > 0, "grids", "hold at least one grid", "it is empty")
     must(steps == 0 or integrator is not None, "integrator", "be given when `steps` is positive", "it is None")
     n = system.masses.shape[0]
-    must(x.shape[-2:] == (n, system.space.dimensions), "x", f"end in {(n, system.space.dimensions)}", f"it is {x.shape}")
+    must(
+        x.shape[-2:] == (n, system.space.dimensions), "x", f"end in {(n, system.space.dimensions)}", f"it is {x.shape}"
+    )
     must(bool(jnp.all(jnp.isfinite(x))), "x", "be finite", "it has NaN or infinite entries")
     every = max(steps, 1) if every is None else every
     must(every >= 1, "every", "be 1 or more", f"it is {every}")
-    skin = 0.1 * system.potential.cutoff if skin is None else skin
-    lists = _Lists(system, wants_list(system, n, neighbours), skin)
-    bar = _bar(progress, (0 if p is not None else density.burn_in) + steps)
+    skin = 0.3 * system.potential.cutoff if skin is None else skin
+    lists = ListKeeper(system, wants_list(system, n, neighbours), skin)
+    bar = progress_bar(progress, (0 if p is not None else density.burn_in) + steps)
     begin = time.perf_counter()
 
     key_chain, key_walk = jax.random.split(key)
@@ -214,28 +163,9 @@ def simulate(
     q_star, q_err = jackknife(lambda a: a, _weight_sums(walkers, group_of(samples), system.states), *_counts(samples))
     atom_steps = steps * n * samples * system.states
     wall = {"sampling_s": sampled - begin, "dynamics_s": clock, "wall_s": time.perf_counter() - begin}
-    return _finish(
-        system, grids, sums, times, q_star, q_err, jnp.stack(residuals), acceptance, atom_steps, wall, kept
-    )
-
-
-def _bar(progress: bool, total: int):
-    if not progress:
-
-        def quiet(count):
-            return None
-
-        quiet.close = lambda: None  # type: ignore[attr-defined]
-        return quiet
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, unit="step", leave=False)
-
-    def advance(count):
-        bar.update(count)
-
-    advance.close = bar.close  # type: ignore[attr-defined]
-    return advance
+    fixed = p is not None and system.external is None
+    checked = jnp.stack(residuals)
+    return _finish(system, grids, sums, times, q_star, q_err, checked, acceptance, atom_steps, wall, kept, fixed)
 
 
 def _step_length(integrator) -> float:
@@ -299,7 +229,9 @@ def _residual(system, grids, walkers, lists, points, sums: GroupSums):
         pick = np.unique(np.linspace(0, count - 1, min(points, count)).astype(int))
         y = grid.y[pick]
         if count < points:  # a small grid: look between its points too
-            y = jnp.concatenate([y + s * 0.37 * grid.mollifier.radius / (1 + points) for s in range(-(-points // count))])
+            y = jnp.concatenate(
+                [y + s * 0.37 * grid.mollifier.radius / (1 + points) for s in range(-(-points // count))]
+            )
         for b in range(system.states):
             nl = jax.tree.map(lambda a, b=b: a[b], lists)
             phase = walkers.phase
@@ -308,7 +240,7 @@ def _residual(system, grids, walkers, lists, points, sums: GroupSums):
     return worst
 
 
-def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, atom_steps, wall, kept) -> Run:
+def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, atom_steps, wall, kept, fixed) -> Run:
     mass = jnp.sum(system.masses)
     series = {}
     for number, grid in enumerate(grids):
@@ -322,6 +254,9 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         *[jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums],
     )
     n, dim = system.masses.shape[0], system.space.dimensions
+    drift = jnp.sum(means.momentum**2, axis=-1) / (2 * mass)
+    # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
+    kinetic, freedom = (means.kinetic - drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
     pressure = None
     if hasattr(system.space, "volume"):
         trace = 2 * means.kinetic - jnp.trace(means.virial, axis1=-2, axis2=-1)
@@ -330,7 +265,7 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         series=series,
         q_star=q_star,
         q_star_err=q_err,
-        temperature=2 * means.kinetic / (dim * n),
+        temperature=2 * kinetic / freedom,
         pressure=pressure,
         potential=means.potential,
         residuals=residuals,
