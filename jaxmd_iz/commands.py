@@ -11,8 +11,10 @@ from jaxmd_iz import build, config, report, store
 from jaxmd_iz.checks import InputError, must
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.mollifiers import Bump
+from jaxmd_iz.potentials.pair import LennardJones
 from jaxmd_iz.simulation import Grid, Run, simulate
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
+from jaxmd_iz.space import Periodic
 from jaxmd_iz.system import System
 from jaxmd_iz.units import Units
 from jaxmd_iz.windows import Slab
@@ -202,7 +204,7 @@ def summarise(
         "device": str(jax.devices()[0]),
     }
     potential = system.potential
-    if getattr(potential, "tail", False) and hasattr(system.space, "volume"):
+    if isinstance(potential, LennardJones) and potential.tail and isinstance(system.space, Periodic):
         counts = jnp.bincount(system.species, length=len(names)).astype(float)
         volume = system.space.volume
         data["pressure_tail"] = float(out(potential.tail_pressure(counts, volume), "stress"))

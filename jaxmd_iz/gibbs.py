@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz import surfaces
@@ -100,7 +101,7 @@ class Canonical(eqx.Module):
     friction: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
-        if not isinstance(self.temperature, jax.core.Tracer):
+        if not isinstance(self.temperature, Tracer):
             must(bool(np.asarray(self.temperature) > 0), "temperature", "be positive", f"it is {self.temperature}")
         must(self.samples >= 1, "samples", "be 1 or more", f"it is {self.samples}")
         must(self.burn_in >= 0, "burn_in", "be 0 or more", f"it is {self.burn_in}")

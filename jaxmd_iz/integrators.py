@@ -11,9 +11,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxmd_iz.checks import must
+from jaxmd_iz.checks import fail, must
 
 Force = Callable[[Float[Array, "n D"]], Float[Array, "n D"]]
 
@@ -37,7 +38,7 @@ class AbstractIntegrator(eqx.Module):
 
 
 def _check_step(step) -> None:
-    if not isinstance(step, jax.core.Tracer):
+    if not isinstance(step, Tracer):
         must(
             bool(np.isfinite(step)) and bool(np.asarray(step) != 0),
             "step",
@@ -113,12 +114,13 @@ class Baoab(AbstractIntegrator):
         _check_step(self.step)
         for name in ("friction", "temperature"):
             value = getattr(self, name)
-            if not isinstance(value, jax.core.Tracer):
+            if not isinstance(value, Tracer):
                 must(bool(np.asarray(value) >= 0), name, "be zero or more", f"it is {value}")
 
     def __call__(self, phase, force, masses, key=None):
         """One step; needs a key."""
-        must(key is not None, "key", "be given for Langevin dynamics", "it is None")
+        if key is None:
+            fail("key", "be given for Langevin dynamics", "it is None")
         m = masses[:, None]
         p = phase.p + 0.5 * self.step * phase.force
         x = phase.x + 0.5 * self.step * p / m

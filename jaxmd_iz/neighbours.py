@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.space import AbstractSpace, Edges
@@ -85,7 +85,7 @@ def _pairs(space: AbstractSpace, x: np.ndarray, radius: float) -> tuple[np.ndarr
                 images.append(ghost)
                 owners.append(owner[near])
         everything, owner = np.concatenate(images) @ cell, np.concatenate(owners)
-    found = cKDTree(home).query_ball_tree(cKDTree(everything), radius)
+    found = KDTree(home).query_ball_tree(KDTree(everything), radius)
     i = np.repeat(np.arange(n), [len(f) for f in found])
     j = owner[np.concatenate([np.asarray(f, int) for f in found])] if n else np.zeros(0, int)
     codes = np.unique(i[i != j] * n + j[i != j])

@@ -214,8 +214,9 @@ def _on_distances(potential, e: Edges, masses, k, correction):
             w = w + jnp.einsum("n,nij->ij", (coefficient / masses).astype(g.dtype), g)
         return jnp.real(jnp.einsum("i,ij,j->", state.conj(), w, state))
 
+    across = None
     if table.between is None:
-        along, across = jax.grad(total)(table.r2, None), None
+        along = jax.grad(total)(table.r2, None)
     else:
         along, across = jax.grad(total, (0, 1))(table.r2, table.between)
         across = across + jnp.swapaxes(across, 1, 2)
@@ -225,7 +226,9 @@ def _on_distances(potential, e: Edges, masses, k, correction):
     i, slot = e.half // slots, e.half % slots
     j, opposite = e.to[i, slot], e.back[i, slot]
     weight = jnp.where(e.half_mask, along[i, slot] + along[j, opposite], 0.0)
-    if coefficient:  # free space: the same two ends are the same distance, whoever stands between
+    if (
+        coefficient and across is not None
+    ):  # free space: the same two ends are the same distance, whoever stands between
         n = e.x.shape[0]
         must(e.dense, "e", "hold all pairs for `distance` with the nonlinear correction", "it is a neighbour list")
         ends = jnp.broadcast_to(e.to[:, :, None], across.shape), jnp.broadcast_to(e.to[:, None, :], across.shape)

@@ -17,6 +17,7 @@ from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import AbstractIntegrator
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.moments import Moments, Totals
+from jaxmd_iz.space import Periodic
 from jaxmd_iz.statistics import GROUPS, FieldSeries, GroupSums, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
 
@@ -143,8 +144,10 @@ def simulate(
         if f:
             start, offset = time.perf_counter(), frames[f - 1]
 
-            def step(state, first, count, nl, offset=offset):
-                return ensemble.advance(system, integrator, state, first + offset, count, nl)
+            assert integrator is not None  # steps > 0
+
+            def step(state, first, count, nl, offset=offset, scheme=integrator):
+                return ensemble.advance(system, scheme, state, first + offset, count, nl)
 
             walkers = lists.advance(step, walkers, lambda s: s.phase.x, at - offset, bar)
             jax.block_until_ready(walkers.phase.x)
@@ -258,7 +261,7 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
     # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
     kinetic, freedom = (means.kinetic - drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
     pressure = None
-    if hasattr(system.space, "volume"):
+    if isinstance(system.space, Periodic):
         trace = 2 * means.kinetic - jnp.trace(means.virial, axis1=-2, axis2=-1)
         pressure = trace / (dim * system.space.volume)
     return Run(

@@ -77,7 +77,7 @@ def value_and_gradient(
         value (), gradient (n, D).
     """
     k = kappa(correction) if potential.states > 1 else 0.0
-    if pair_forces.is_fast(potential):
+    if isinstance(potential, AbstractPairPotential) and pair_forces.is_fast(potential):
         if potential.states == 1:
             return pair_forces.value_and_gradient(potential, e, lambda v: combine(v[None]), False)
 

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import moments as mo
@@ -44,11 +45,16 @@ class System(eqx.Module):
     def __init__(
         self, potential, space, masses, species=None, external=None, correction="paper", split="energy", kinds=None
     ):
-        values = np.asarray(masses)
-        must(values.ndim == 1 and values.size > 0, "masses", "have shape (n,)", f"its shape is {values.shape}")
-        must(bool((values > 0).all()), "masses", "be positive", f"the smallest is {values.min()}")
-        numbers = np.zeros(len(values), int) if species is None else np.asarray(species)
-        must(numbers.shape == values.shape, "species", f"have shape {values.shape}", f"it is {numbers.shape}")
+        shape = jnp.shape(masses)
+        must(len(shape) == 1 and shape[0] > 0, "masses", "have shape (n,)", f"its shape is {shape}")
+        if not isinstance(masses, Tracer):
+            least = float(np.min(np.asarray(masses)))
+            must(least > 0, "masses", "be positive", f"the smallest is {least:g}")
+        numbers = np.zeros(shape, int) if species is None else species
+        must(jnp.shape(numbers) == shape, "species", f"have shape {shape}", f"it is {jnp.shape(numbers)}")
+        if kinds is None:
+            must(not isinstance(numbers, Tracer), "kinds", "be given when `species` is traced", "it is None")
+            kinds = int(np.max(np.asarray(numbers))) + 1
         surfaces.kappa(correction)
         check_split(split, potential, correction, space)
         check_cutoff(space, potential.cutoff)
@@ -59,7 +65,7 @@ class System(eqx.Module):
         self.external = external
         self.correction = correction
         self.split = split
-        self.kinds = int(numbers.max()) + 1 if kinds is None else kinds
+        self.kinds = kinds
 
     @property
     def states(self) -> int:

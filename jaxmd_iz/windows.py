@@ -26,7 +26,7 @@ class Separable(AbstractMollifier):
     exponent: int = eqx.field(static=True, default=2)
 
     def __check_init__(self):
-        Polynomial(self.epsilon, self.dimensions, self.exponent)  # the same conditions
+        Polynomial(epsilon=self.epsilon, dimensions=self.dimensions, exponent=self.exponent)  # the same conditions
 
     @property
     def radius(self):
@@ -35,7 +35,7 @@ class Separable(AbstractMollifier):
 
     def density(self, u):
         """The product of one-dimensional polynomials."""
-        one = Polynomial(self.epsilon, 1, self.exponent)
+        one = Polynomial(epsilon=self.epsilon, dimensions=1, exponent=self.exponent)
         value = one.density(u[:1])
         for axis in range(1, self.dimensions):
             value = value * one.density(u[axis : axis + 1])

@@ -15,6 +15,7 @@ TINY = (
     "density.burn_in=2",
     "density.number=27",
     "dynamics.steps=4",
+    "dynamics.every=2",
     "grid.profile=4",
     "potential.cutoff=1.5",
 )
