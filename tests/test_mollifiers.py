@@ -286,11 +286,9 @@ def test_every_image_within_reach_counts(flat):
     np.testing.assert_allclose(seen, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_float32_stays_float32(dim):
-    u, y = jax.ShapeDtypeStruct((dim, 4, 7), "float32"), jax.ShapeDtypeStruct((dim, 1, 7), "float32")
-    windows = [kind(name, dim) for name in KINDS]
-    windows += [slab(kind(name, 1), Periodic(CELLS[dim]), 0) for name in KINDS]
-    for window in windows:
-        for result in (jax.eval_shape(window.density, u), jax.eval_shape(window.bond, u, y)):
-            assert (result.dtype, result.shape) == (jnp.float32, (4, 7)), window
+@pytest.mark.parametrize("name", KINDS)
+def test_float32_stays_float32(name):
+    u, d = jax.ShapeDtypeStruct((3, 4, 7), "float32"), jax.ShapeDtypeStruct((3, 1, 7), "float32")
+    for window in (kind(name, 3), slab(kind(name, 1), TRICLINIC, 0)):
+        for result in (jax.eval_shape(window.density, u), jax.eval_shape(window.bond, u, d)):
+            assert (result.dtype, result.shape) == (jnp.float32, (4, 7))

@@ -134,7 +134,6 @@ def test_units_are_those_of_the_system(series):
     np.testing.assert_allclose(to.to_internal(metal["q_err"].values, "heat_flux"), lj["q_err"].values, rtol=1e-14)
     assert lj["species"].values.tolist() == ["0", "1"]
     assert store.to_dataset(series, to).identical(metal)
-    assert series.to_xarray("metal").identical(metal)
 
 
 def test_vacuum_is_nan_in_quotients_only(series):
