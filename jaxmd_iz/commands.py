@@ -162,7 +162,7 @@ def residual_bound(grids: list[Grid], dtype: str) -> float:
     if dtype == "float32":
         return 1e-3
     profiles = [g.mollifier.profile if isinstance(g.mollifier, Slab) else g.mollifier for g in grids]
-    return 1e-5 if any(isinstance(m, Bump) for m in profiles) else 1e-10
+    return 1e-6 if any(isinstance(m, Bump) for m in profiles) else 1e-10
 
 
 def summarise(

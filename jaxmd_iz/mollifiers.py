@@ -136,12 +136,13 @@ class Bump(AbstractMollifier):
     Args:
         epsilon: ε, length.
         dimensions: D.
-        nodes: Gauss nodes on the clipped bond; the error at 24 is near 1e-8 of the peak.
+        nodes: Gauss nodes on the clipped bond; d·∇B meets η at the ends to 2e-5 of the peak
+            with 24, to 3e-8 with 48, to 2e-11 with 64.
     """
 
     epsilon: float = eqx.field(static=True)
     dimensions: int = eqx.field(static=True, default=3)
-    nodes: int = eqx.field(static=True, default=24)
+    nodes: int = eqx.field(static=True, default=48)
 
     def __check_init__(self):
         _check(self.dimensions, self.epsilon)

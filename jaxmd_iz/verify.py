@@ -30,7 +30,7 @@ from jaxmd_iz.windows import Fourier, Separable, slab
 
 LAWS = ("mass", "momentum", "energy")
 BOUND = 1e-12  # exact bond integrals in float64: rounding of sums of some hundred terms
-BUMP_BOUND = 1e-6  # 24 Gauss nodes on a C^∞ bump
+BUMP_BOUND = 1e-6  # 48 Gauss nodes on a C^∞ bump: 3e-8 of the peak for each bond
 PARTICLES = 5
 EDGE = 4.2
 

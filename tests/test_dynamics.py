@@ -8,7 +8,6 @@ from scipy.integrate import solve_ivp
 from scipy.stats import kstest
 
 from jaxmd_iz.integrators import Baoab, ForestRuth, Phase, VelocityVerlet, trajectory
-from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
 from jaxmd_iz.potentials.pair import LennardJones, Morse
 from jaxmd_iz.space import Free, Periodic
 from jaxmd_iz.system import System
@@ -114,16 +113,15 @@ def test_a_negative_step_returns_to_the_start(scheme):
     assert max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(back, (x, p), strict=True)) < 1e-12
 
 
-def lower_surface(x):
-    """Force of the nonlinear problem."""
-    fluid = TwoStateFluid(Morse(1.0, 1.2, 1.1, np.inf), Gaussian(0.9, 0.5, 1.0), Gaussian(-0.6, 0.6, 1.2), 0.7, 3)
-    return System(fluid, Free(2), MASSES).force(x, 0)
+def interaction(x):
+    """Force of a pair potential of the package."""
+    return System(Morse(1.0, 1.2, 1.1, np.inf), Free(2), MASSES, correction="none").force(x, 0)
 
 
 @pytest.mark.parametrize(
     ("integrator", "force", "scale"),
     [
-        (VelocityVerlet(0.05), lower_surface, 1.0),
+        (VelocityVerlet(0.05), interaction, 1.0),
         (ForestRuth(0.05), anharmonic, 1.0),
         (Baoab(0.05, 1.3, 0.8), anharmonic, np.exp(-1.3 * 0.05)),
     ],

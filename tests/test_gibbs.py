@@ -41,7 +41,7 @@ def nothing(x):
 
 def in_trap(sampler, parts):
     """Three particles of different mass, from the centre of a trap at T = 0.7."""
-    system = System(FromFunction(nothing), Free(2), [1.0, 2.0, 5.0], external=HarmonicTrap(STIFFNESS, CENTRE))
+    system = System(FromFunction(nothing), Free(2), np.array([1.0, 2.0, 5.0]), external=HarmonicTrap(STIFFNESS, CENTRE))
     density = Canonical(0.7, CHAINS, sampler=sampler, **TRAPPED[sampler])
     return sample(system, density, jnp.broadcast_to(jnp.asarray(CENTRE)[None], (3, 2)), parts)
 
@@ -88,15 +88,16 @@ def exact(correction):
 
 def line(correction="paper"):
     """The two states in a trap."""
-    return System(FromFunction(crossing, states=2), Free(1), [MASS], external=HarmonicTrap(2.0), correction=correction)
+    return System(
+        FromFunction(crossing, states=2), Free(1), np.array([MASS]), external=HarmonicTrap(2.0), correction=correction
+    )
 
 
 @pytest.mark.parametrize(
     ("sampler", "correction", "options"),
     [
-        ("hmc", "none", {"step": 0.3, "leapfrog": 6, "burn_in": 60}),
         ("hmc", "paper", {"step": 0.3, "leapfrog": 6, "burn_in": 60}),
-        ("langevin", "paper", {"step": 0.08, "burn_in": 200}),
+        ("langevin", "none", {"step": 0.08, "burn_in": 200}),
     ],
 )
 def test_two_states_have_the_averages_of_quadrature(sampler, correction, options):
@@ -123,7 +124,7 @@ def fluid():
     fluid = TwoStateFluid(
         LennardJones(1.0, 1.0, 1.9, "force_shift"), Gaussian(0.9, 0.5, 1.1), Gaussian(0.5, 0.6, 1.3), 0.6, 5
     )
-    return System(fluid, Periodic([4.0] * 3), [1.0, 1.0, 4.0, 4.0, 4.0]), x
+    return System(fluid, Periodic([4.0] * 3), np.array([1.0, 1.0, 4.0, 4.0, 4.0])), x
 
 
 @pytest.mark.parametrize("name", ["fluid", "function"])
@@ -154,7 +155,7 @@ def test_gradient_of_the_free_energy(name):
 def test_weights_survive_energies_far_apart():
     """A gap of 10⁴ T leaves weights 1 and 0, without overflow."""
     deep = FromFunction(lambda x: jnp.asarray([[[-3000.0, 0.0], [0.0, 2000.0]]]) + 0.0 * x[:, :, None], states=2)
-    system = System(deep, Free(1), [1.0], correction="none")
+    system = System(deep, Free(1), np.ones(1), correction="none")
     w, (value, _) = jax.jit(lambda x: (weights(system, x, 0.5), free_energy(system, x, 0.5)))(jnp.zeros((1, 1)))
     np.testing.assert_array_equal(w, [1.0, 0.0])
     assert value == -3000.0
@@ -174,7 +175,7 @@ def test_momenta_are_gaussian_and_shared_by_the_states():
     assert np.max(np.abs(u.T @ u / samples - np.eye(5))) < 4 * np.sqrt(2 / samples)
     w = np.asarray(walkers.weight).reshape(samples, 2)
     np.testing.assert_allclose(w.sum(axis=1), 1, rtol=0, atol=1e-15)
-    np.testing.assert_allclose(w[0], weights(system, x, 0.8), rtol=1e-13)
+    np.testing.assert_allclose(w[0], jax.jit(lambda x: weights(system, x, 0.8))(x), rtol=1e-13)
 
 
 def test_fixed_total_momentum_takes_one_degree_of_freedom_from_each_axis():

@@ -27,6 +27,7 @@ MASSES = np.linspace(1.0, 6.0, N)
 SPECIES = np.array([0, 1, 1, 0, 1])
 CELL = Periodic([[4.6, 0.0], [0.9, 4.7]])
 BALL = Polynomial(1.7, DIM)
+UNIT = np.eye(DIM)
 TABLE = np.array([[1.0, 0.8], [0.8, 0.6]])
 PAIR = LennardJones(TABLE, 0.9 + 0.1 * TABLE, 2.1, "force_shift")
 POTENTIALS = {
@@ -72,7 +73,7 @@ def error(value, expected):
     return np.max(np.abs(value - expected)) / np.max(np.abs(expected))
 
 
-def same(f, g, turn=np.eye(DIM), bound=ROUNDING):
+def same(f, g, turn=UNIT, bound=ROUNDING):
     """Every field of f is that of g, rotated."""
     for name in ("rho", "number_density", "E", "T"):
         assert error(getattr(f, name), getattr(g, name)) <= bound, name

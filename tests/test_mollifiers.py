@@ -26,7 +26,9 @@ CELLS = {1: [[3.1]], 2: [[3.1, 0.0], [0.7, 2.9]], 3: [[3.1, 0.0, 0.0], [0.7, 2.9
 def kind(name, dim):
     if name == "fourier":
         return Fourier(CELLS[dim], 0.4, 2)
-    classes = {"bump": Bump, "trapezoid": Trapezoid, "cubic": Cubic}
+    if name == "bump":
+        return Bump(EPSILON, dim, nodes=24)
+    classes = {"trapezoid": Trapezoid, "cubic": Cubic}
     if name in classes:
         return classes[name](EPSILON, dim)
     family, exponent = name.split()
@@ -59,13 +61,14 @@ def panels(edges, nodes):
 
 @functools.cache
 def quadrature(name, dim):
-    """Points (Q, D) and weights that integrate η; radii get random directions, so the sum sees a η that is not round."""
+    """Points (Q, D) and weights that integrate η; radii get random directions, so that an η that is not round shows."""
     if name == "fourier":  # 5 points a side: all modes up to 2 cancel but k = 0
         grid = np.array(list(itertools.product(np.arange(5) / 5, repeat=dim))) @ np.array(CELLS[dim])
         return grid, np.full(len(grid), abs(np.linalg.det(CELLS[dim])) / len(grid))
     if name.startswith("separable"):
         one, w = panels(EPSILON * np.array([-1.0, 1.0]), 8)
-        return np.array(list(itertools.product(one, repeat=dim))), np.prod(list(itertools.product(w, repeat=dim)), axis=1)
+        grid, weights = (np.array(list(itertools.product(a, repeat=dim))) for a in (one, w))
+        return grid, weights.prod(axis=1)
     r, w = panels(EPSILON * np.linspace(0.0, 1.0, 5), 40)  # the trapezoid has its edge at ε/2
     directions = np.random.default_rng(0).normal(size=(len(r), dim))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,19 +41,19 @@ def of_216():
 
 def test_forces_are_those_of_lammps(of_216):
     surface, _ = of_216["energy"]
-    assert error(-surface.gradient, REF["f_lammps"]) < 1e-9
+    assert error(-np.asarray(surface.gradient), REF["f_lammps"]) < 1e-9
     assert error(surface.energy, REF["U_centre"]) < 1e-9
 
 
 def test_per_atom_virials_and_their_current_are_those_of_the_central_partition(of_216):
     """W_i = Σ_j (x_j − x_i) ⊗ ∂U_j/∂x_i, J = Σ W_i v_i: the second index is that of the derivative."""
     surface, bonds = of_216["energy"]
-    e = surface.on
-    by_mover = np.where(e.mask[:, :, None], surface.own[e.to, e.back], 0.0)  # ∂U_j/∂x_i = −this
+    e, own = jax.tree.map(np.asarray, (surface.on, surface.own))
+    by_mover = np.where(e.mask[:, :, None], own[e.to, e.back], 0.0)  # ∂U_j/∂x_i = −this
     w = np.einsum("nkl,nkj->nlj", e.d, by_mover)
     assert error(w, REF["W_centre"]) < 1e-8
     assert error(np.einsum("nlj,nj->l", w, REF["v"]), REF["Jvirial_centre"]) < 1e-8
-    assert error(jnp.einsum("pl,p->l", bonds.d, bonds.g), REF["Jvirial_centre"]) < 1e-8  # what spreads over space
+    assert error(np.einsum("pl,p->l", bonds.d, bonds.g), REF["Jvirial_centre"]) < 1e-8  # what spreads over space
     kinetic = 1.0364269e-4 * REF["mass"] * np.sum(REF["v"] ** 2, axis=1) / 2  # LAMMPS has amu (Å/ps)² so in eV
     assert error(np.einsum("n,nl->l", kinetic + surface.energy, REF["v"]), REF["Jconv_centre"]) < 1e-8
 
@@ -60,13 +61,13 @@ def test_per_atom_virials_and_their_current_are_those_of_the_central_partition(o
 @pytest.mark.parametrize("split", ["energy", "distance"])
 def test_split_closes_the_momentum_law(of_216, split):
     """Σ_m f_nm = ∇_nλ: rounding of 20 bonds, whose forces cancel tenfold in a crystal."""
-    surface, b = of_216[split]
+    surface, b = jax.tree.map(np.asarray, of_216[split])
     total = np.zeros((216, 3))
     np.add.at(total, b.i, b.f)
     np.add.at(total, b.j, -b.f)
     assert error(total, surface.gradient) < 1e-12
-    virial = jnp.einsum("pl,pj->lj", b.d, b.f)  # the same for every split: the derivative in the strain
-    assert error(virial, jnp.einsum("nkl,nkj->lj", surface.on.d, surface.own)) < 1e-12
+    virial = np.einsum("pl,pj->lj", b.d, b.f)  # the same for every split: the derivative in the strain
+    assert error(virial, np.einsum("nkl,nkj->lj", surface.on.d, surface.own)) < 1e-12
 
 
 def test_splits_differ_inside_and_only_distance_has_central_forces(of_216):
@@ -99,8 +100,9 @@ def test_stress_of_strained_silicon_is_that_of_mdstresslab(reference):
     near = neighbour_list(system.space, x, system.potential.cutoff)
     see = eqx.filter_jit(lambda y, x, nl: system.moments(y, x, jnp.zeros_like(x), 0, Trapezoid(5.29216036151419), nl))
     s = see(y, x, near).s
+    s = np.asarray(s)
     assert error(s[:, *VOIGT], stress) < 2e-5  # its parameters have six digits
-    assert error(s, jnp.swapaxes(s, 1, 2)) < 1e-12
+    assert error(s, s.swapaxes(1, 2)) < 1e-12
 
 
 def crystal():
@@ -112,13 +114,12 @@ def crystal():
     return Periodic([2 * a] * 3), jnp.asarray(x), jnp.asarray(rng.normal(size=x.shape) * 20)
 
 
-@pytest.mark.parametrize("split", ["energy", "distance"])
-def test_thirds_have_the_same_forces_and_obey_the_laws(split):
+def test_thirds_have_the_same_forces_and_obey_the_laws():
     """A triplet in thirds: λⁿ depends on bonds of its neighbours, so energy currents join atoms without a bond."""
     space, x, p = crystal()
     y = jnp.asarray(np.random.default_rng(4).uniform(0, 10, (4, 3)))
     near = neighbour_list(space, x, StillingerWeber.silicon().cutoff, skin=0.2)
-    system = System(StillingerWeber.silicon("thirds"), space, np.linspace(20.0, 40.0, 64), split=split)
+    system = System(StillingerWeber.silicon("thirds"), space, np.linspace(20.0, 40.0, 64), split="energy")
 
     @eqx.filter_jit
     def look(system):

@@ -201,7 +201,7 @@ class MollifierTable(Table):
     )
     epsilon: float = key("ε: η vanishes beyond it; of `fourier` the width of a Gaussian", NOT_NEGATIVE, unit="length")
     exponent: int = key("q of `polynomial` and `separable`, (1 − r²/ε²)^q", whole(1, 12), 2)
-    nodes: int = key("Gauss nodes on a bond, of `bump`", whole(1, 200), 24)
+    nodes: int = key("Gauss nodes on a bond, of `bump`", whole(1, 200), 48)
     modes: int = key("largest mode number of `fourier`", whole(0), 4)
 
     def unused(self):
