@@ -16,16 +16,26 @@ from jaxmd_iz.system import System
 CHUNK = 100  # steps between two looks at the host
 
 
-def lists_for(system: System, x, cutoff: float, skin: float, capacity: int = 0) -> Neighbours:
-    """Neighbour lists of many configurations, (B, n, D), with one capacity, stacked along a leading axis."""
-    built = [neighbour_list(system.space, np.asarray(a), cutoff, skin, capacity or None) for a in x]
-    slots = max(max(b.to.shape[1] for b in built), capacity)
-    if any(bool(b.overflow) for b in built) or len({(b.to.shape, b.half.shape) for b in built}) > 1:
-        return lists_for(system, x, cutoff, skin, math.ceil(1.15 * slots) + 1)
-    dtype = x.dtype
-    return jax.tree.map(
-        lambda *a: jnp.stack(a).astype(dtype) if jnp.issubdtype(a[0].dtype, jnp.floating) else jnp.stack(a), *built
-    )
+def lists_for(
+    system: System, x: Float[Array, "B n D"], cutoff: float, skin: float, capacity: int
+) -> tuple[Neighbours, int]:
+    """Neighbour lists of many configurations, stacked along a leading axis, and the capacity they needed.
+
+    A capacity that is too small grows, each time, until every list fits; 0 asks for one with some room to spare.
+    """
+    positions = [np.asarray(a) for a in x]
+    if capacity == 0:
+        most = max(neighbour_list(system.space, a, cutoff, skin).to.shape[1] for a in positions)
+        capacity = math.ceil(1.2 * most) + 2
+    built = [neighbour_list(system.space, a, cutoff, skin, capacity) for a in positions]
+    if any(bool(b.overflow) for b in built):
+        return lists_for(system, x, cutoff, skin, math.ceil(1.2 * capacity) + 1)
+
+    def stack(*arrays):
+        joined = jnp.stack(arrays)
+        return joined.astype(x.dtype) if jnp.issubdtype(joined.dtype, jnp.floating) else joined
+
+    return jax.tree.map(stack, *built), capacity
 
 
 def wants_list(system: System, particles: int, choice: str) -> bool:
@@ -47,11 +57,15 @@ class ListKeeper:
     """
 
     def __init__(self, system: System, use: bool, skin: float):
-        self.system, self.use, self.skin = system, use, skin
+        self.system, self.use, self.skin, self.capacity = system, use, skin, 0
 
     def build(self, x: Float[Array, "B n D"]) -> Neighbours | None:
         """Lists of every configuration, or None if none are used."""
-        return lists_for(self.system, x, self.system.potential.cutoff, self.skin) if self.use else None
+        if not self.use:
+            return None
+        # the capacity is kept, so that a rebuilt list has the shape of the last one and nothing compiles again
+        lists, self.capacity = lists_for(self.system, x, self.system.potential.cutoff, self.skin, self.capacity)
+        return lists
 
     def advance(self, step: Callable, state: Any, where: Callable, total: int, progress: Callable) -> Any:
         """`total` steps of step(state, first, count, lists) → (state, stale) in chunks; stale chunks are redone."""

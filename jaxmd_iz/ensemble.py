@@ -51,8 +51,8 @@ def advance_chains(
     def one(chain, key, nl):
         return advance_chain(system, density, chain, key, first, steps, nl)
 
-    after = jax.vmap(one)(chains, keys, neighbours)
-    return after, _stale(system, after.x, neighbours)
+    after, stale = jax.vmap(one)(chains, keys, neighbours)
+    return after, jnp.any(stale)
 
 
 def _stale(system, x, neighbours):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxmd_iz import surfaces
 from jaxmd_iz.checks import must
@@ -131,7 +131,7 @@ def advance_chain(
     first: int | Array,
     steps: int,
     neighbours: Neighbours | None = None,
-) -> Chain:
+) -> tuple[Chain, Bool[Array, ""]]:
     """`steps` further proposals of one chain, numbered from `first` so that chunking does not change the result.
 
     Args:
@@ -143,22 +143,28 @@ def advance_chain(
         neighbours: list valid throughout, or None.
 
     Returns:
-        Chain; `accepted` counts acceptances after the adaptation.
+        Chain, whose `accepted` counts acceptances after the adaptation; and whether a position on the way, accepted or
+        not, outran the neighbour list, so that the result must be discarded.
     """
     masses, temperature = system.masses, density.temperature
 
     def force(x):
         return -free_energy(system, x, temperature, neighbours)[1]
 
-    def hmc(chain, i):
+    def outrun(x):
+        return jnp.zeros((), bool) if neighbours is None else neighbours.moved(system.space, x)
+
+    def hmc(carry, i):
+        chain, stale = carry
         key_p, key_u = jax.random.split(jax.random.fold_in(key, i))
         p = draw_momenta(key_p, masses, temperature, chain.x.shape[1])
         integrator: AbstractIntegrator = VelocityVerlet(chain.step)
 
-        def hop(_, phase):
-            return integrator(phase, force, masses, None)
+        def hop(_, carry):
+            phase = integrator(carry[0], force, masses, None)
+            return phase, carry[1] | outrun(phase.x)
 
-        last = jax.lax.fori_loop(0, density.leapfrog, hop, Phase(chain.x, p, -chain.gradient))
+        last, stale = jax.lax.fori_loop(0, density.leapfrog, hop, (Phase(chain.x, p, -chain.gradient), stale))
         energy, gradient = free_energy(system, last.x, temperature, neighbours)
 
         def kinetic(q):
@@ -170,25 +176,28 @@ def advance_chain(
         adapting = 2 * i < density.burn_in
         rate = 0.5 / jnp.sqrt(1.0 + i.astype(chance.dtype))
         step = jnp.where(adapting, chain.step * jnp.exp(rate * (chance - 0.8)), chain.step)
-        return Chain(
+        after = Chain(
             x=jnp.where(take, last.x, chain.x),
             p=chain.p,
             energy=jnp.where(take, energy, chain.energy),
             gradient=jnp.where(take, gradient, chain.gradient),
             accepted=chain.accepted + jnp.where(adapting, 0.0, take.astype(chance.dtype)),
             step=step,
-        ), None
+        )
+        return (after, stale), None
 
     numbers = first + jnp.arange(steps)
     if density.sampler == "hmc":
-        return jax.lax.scan(hmc, chain, numbers)[0]
+        return jax.lax.scan(hmc, (chain, jnp.zeros((), bool)), numbers)[0]
 
     integrator = Baoab(chain.step, density.friction, temperature)
 
-    def langevin(phase, i):
-        return integrator(phase, force, masses, jax.random.fold_in(key, i)), None
+    def langevin(carry, i):
+        phase = integrator(carry[0], force, masses, jax.random.fold_in(key, i))
+        return (phase, carry[1] | outrun(phase.x)), None
 
-    last, _ = jax.lax.scan(langevin, Phase(chain.x, chain.p, -chain.gradient), numbers)
+    begin = (Phase(chain.x, chain.p, -chain.gradient), jnp.zeros((), bool))
+    (last, stale), _ = jax.lax.scan(langevin, begin, numbers)
     energy, _ = free_energy(system, last.x, temperature, neighbours)
     after = jnp.sum(2 * numbers >= density.burn_in).astype(chain.step.dtype)
-    return Chain(last.x, last.p, energy, -last.force, chain.accepted + after, chain.step)
+    return Chain(last.x, last.p, energy, -last.force, chain.accepted + after, chain.step), stale

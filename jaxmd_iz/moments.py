@@ -36,6 +36,7 @@ class Totals(eqx.Module):
 
     momentum: Float[Array, "*g D"]
     kinetic: Float[Array, "*g"]
+    drift: Float[Array, "*g"]  # |Σp|²/2ΣM, the kinetic energy of the centre of mass
     potential: Float[Array, "*g"]  # λ̄, without V_b
     virial: Float[Array, "*g D D"]  # ∂λ̄/∂(strain): the pressure tensor is (Σ p⊗p/M − virial)/V
 

@@ -135,7 +135,7 @@ def neighbour_list(
     size = n * slots // 2 + 1 if capacity is not None else max(int(lower.sum()), 1)
     half = np.zeros(size, int)
     half_mask = np.zeros(size, bool)
-    chosen = (i * slots + slot)[lower]
+    chosen = (i * slots + slot)[lower][:size]  # all of them unless the capacity was too small
     half[: len(chosen)], half_mask[: len(chosen)] = chosen, True
     dtype = x.dtype if hasattr(x, "dtype") else float
     return Neighbours(

@@ -182,7 +182,10 @@ def _min_norm(e: Edges, i, j, d, gradient):
     """v_nm ∇r with v = A⁺ b, b = ∇λ̄ without V_b (7.1); refuses a b outside the range of A."""
     a = incidence(e.x.shape[0], i, j, d)
     b = gradient.reshape(-1)
-    v = pseudo_inverse(a) @ b
+    inverse = pseudo_inverse(a)
+    v = inverse @ b
+    for _ in range(3):  # refinement: nearly degenerate geometries lose the accuracy of the inverse, not of v
+        v = v + inverse @ (b - a @ v)
     scale = jnp.max(jnp.abs(b)) + jnp.finfo(b.dtype).tiny
     misfit = jnp.max(jnp.abs(a @ v - b)) / scale
     v = must_traced(

@@ -43,11 +43,11 @@ class Run(eqx.Module):
     temperature: Float[Array, " T"]  # k_B T from the kinetic energy
     pressure: Float[Array, " T"] | None  # periodic space alone
     potential: Float[Array, " T"]  # ⟨λ̄⟩
-    residuals: Float[Array, "T 3"]  # mass, momentum, energy: largest over grids and states of one sample
+    residuals: Float[Array, "frames 3"]  # mass, momentum, energy: largest over grids and states of one sample
     acceptance: float | None
     atom_steps: int = eqx.field(static=True, default=0)
     wall: dict[str, float] = eqx.field(static=True, default_factory=dict)
-    positions: Float[Array, "T B n D"] | None = None
+    positions: Float[Array, "frames B n D"] | None = None
 
     def to_xarray(self, name: str = "fields", units="lj", species: tuple[str, ...] | None = None, **attributes):
         """The fields of one grid as an xarray.Dataset with units and equation numbers as attributes.
@@ -111,17 +111,16 @@ def simulate(
         InputError: shapes that do not fit, a missing integrator, names that are not known.
     """
     grids = [grids] if isinstance(grids, Grid) else list(grids)
-    one_of(average, "average", ("ensemble", "time"))
-    must(len(grids) > 0, "grids", "hold at least one grid", "it is empty")
-    must(steps == 0 or integrator is not None, "integrator", "be given when `steps` is positive", "it is None")
+    _check(system, grids, x, p, steps, every, integrator, average, keep)
     n = system.masses.shape[0]
-    must(
-        x.shape[-2:] == (n, system.space.dimensions), "x", f"end in {(n, system.space.dimensions)}", f"it is {x.shape}"
-    )
-    must(bool(jnp.all(jnp.isfinite(x))), "x", "be finite", "it has NaN or infinite entries")
     every = max(steps, 1) if every is None else every
-    must(every >= 1, "every", "be 1 or more", f"it is {every}")
     skin = 0.3 * system.potential.cutoff if skin is None else skin
+    must(skin > 0, "skin", "be positive", f"it is {skin}")
+
+    def numbers(tree):  # plain numbers as arrays: another temperature or step compiles nothing
+        return jax.tree.map(lambda a: jnp.asarray(a, x.dtype) if isinstance(a, float | int) else a, tree)
+
+    density, integrator = numbers(density), numbers(integrator)
     lists = ListKeeper(system, wants_list(system, n, neighbours), skin)
     bar = progress_bar(progress, (0 if p is not None else density.burn_in) + steps)
     begin = time.perf_counter()
@@ -163,12 +162,39 @@ def simulate(
     if average == "time":
         sums = [jax.tree.map(lambda *a: sum(a[1:], a[0]), *sums)]
         times = jnp.mean(times)[None]
-    q_star, q_err = jackknife(lambda a: a, _weight_sums(walkers, group_of(samples), system.states), *_counts(samples))
+    q_star, q_err = jackknife(
+        lambda a: a, _weight_sums(walkers, group_of(samples), system.states), _counts(samples).astype(x.dtype)
+    )
     atom_steps = steps * n * samples * system.states
     wall = {"sampling_s": sampled - begin, "dynamics_s": clock, "wall_s": time.perf_counter() - begin}
     fixed = p is not None and system.external is None
     checked = jnp.stack(residuals)
     return _finish(system, grids, sums, times, q_star, q_err, checked, acceptance, atom_steps, wall, kept, fixed)
+
+
+def _check(system, grids, x, p, steps, every, integrator, average, keep) -> None:
+    """One sentence for each argument of `simulate` that does not fit."""
+    one_of(average, "average", ("ensemble", "time"))
+    for name in keep:
+        one_of(name, "keep", ("positions",))
+    dim = system.space.dimensions
+    must(len(grids) > 0, "grids", "hold at least one grid", "it is empty")
+    names = [g.name for g in grids]
+    must(len(set(names)) == len(names), "grids", "have different names", f"they are {names}")
+    for grid in grids:
+        shape = grid.y.shape
+        must(len(shape) == 2 and shape[1] == dim, "grids", f"have points of {dim} components", f"y has shape {shape}")
+        but = f"a mollifier has {grid.mollifier.dimensions}"
+        must(grid.mollifier.dimensions == dim, "grids", f"have mollifiers of {dim} dimensions", but)
+    must(steps >= 0, "steps", "be 0 or more", f"it is {steps}")
+    must(every is None or every >= 1, "every", "be 1 or more", f"it is {every}")
+    must(steps == 0 or integrator is not None, "integrator", "be given when `steps` is positive", "it is None")
+    shape = (system.masses.shape[0], dim)
+    must(x.shape[-2:] == shape and x.ndim in (2, 3), "x", f"end in {shape}", f"its shape is {x.shape}")
+    must(bool(jnp.all(jnp.isfinite(x))), "x", "be finite", "it has NaN or infinite entries")
+    if p is not None:
+        must(p.shape == x.shape, "p", f"have the shape {x.shape} of `x`", f"it is {p.shape}")
+        must(bool(jnp.all(jnp.isfinite(p))), "p", "be finite", "it has NaN or infinite entries")
 
 
 def _step_length(integrator) -> float:
@@ -193,7 +219,7 @@ def _time_group(samples: int, frame: int, frames: int) -> Int[Array, " samples"]
 
 
 def _counts(samples: int):
-    return (jnp.bincount(group_of(samples), length=GROUPS).astype(float),)
+    return jnp.bincount(group_of(samples), length=GROUPS)
 
 
 def _weight_sums(walkers, group, states):
@@ -257,9 +283,8 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         *[jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums],
     )
     n, dim = system.masses.shape[0], system.space.dimensions
-    drift = jnp.sum(means.momentum**2, axis=-1) / (2 * mass)
     # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
-    kinetic, freedom = (means.kinetic - drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
+    kinetic, freedom = (means.kinetic - means.drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
     pressure = None
     if isinstance(system.space, Periodic):
         trace = 2 * means.kinetic - jnp.trace(means.virial, axis1=-2, axis2=-1)

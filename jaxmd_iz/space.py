@@ -10,7 +10,7 @@ import math
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jaxmd_iz.checks import must
 
@@ -41,7 +41,7 @@ class Edges(eqx.Module):
         return jnp.where(self.mask, jnp.sum(self.d**2, axis=-1), 1.0)
 
 
-def pull_back(e: Edges, along: Float[Array, "n K *c"]) -> Float[Array, "n *c"]:
+def pull_back(e: Edges, along: Inexact[Array, "n K *c"]) -> Inexact[Array, "n *c"]:
     """Σ over bonds that carries a derivative with respect to `d` to one with respect to x.
 
     ∂/∂xⁿ = Σ_k (∂/∂d[n, k] − ∂/∂d[m, back]), since d[n, k] = xⁿ − xᵐ. Gathers only, no scatter.

@@ -155,6 +155,7 @@ class System(eqx.Module):
         total = mo.Totals(
             momentum=jnp.sum(p, axis=0),
             kinetic=jnp.sum(jnp.sum(p**2, axis=-1) / self.masses) / 2,
+            drift=jnp.sum(jnp.sum(p, axis=0) ** 2) / (2 * jnp.sum(self.masses)),
             potential=jnp.sum(surface.energy),
             virial=virial,
         )

@@ -38,12 +38,13 @@ POTENTIALS = {
 SPLITS = ("distance", "min_norm", "energy")
 MANY_BODY = [("triplet", split) for split in SPLITS] + [("two states", "min_norm"), ("two states", "energy")]
 # of a wrapped configuration; `min_norm` is refused there, and `distance` for two states
-PERIODIC = [("pair", "distance"), ("triplet", "distance"), ("two states", "energy")]
+PERIODIC = [("triplet", "distance"), ("two states", "energy")]
 
 
 def system(potential, split, space=None, order=slice(None)):
     species = SPECIES if potential != "triplet" else 0 * SPECIES
-    options = (None, "paper", split, 2)
+    correction = "paper" if split == "min_norm" else "none"  # `verify` has the others
+    options = (None, correction, split, 2)
     return System(POTENTIALS[potential], space or Free(DIM), MASSES[order], species[order], *options)
 
 

@@ -236,7 +236,7 @@ def standard_form(system, y, xs, ps, w):
 
 
 def test_fields_of_averaged_moments_obey_the_laws_and_the_printed_ones_do_not():
-    two = system("two_state_fluid", "min_norm", "paper")
+    two = system("two_state_fluid", "min_norm", "none")
     xs, ps, y = phase_points(SAMPLES)
     for w in (jnp.zeros(DIM), jnp.array([0.7, -1.3])):  # any constant w, since gⁿ = 0
         mass, momentum, energy, averaged_sigma, printed, sign = standard_form(two, y, xs, ps, w)
@@ -249,29 +249,34 @@ def test_fields_of_averaged_moments_obey_the_laws_and_the_printed_ones_do_not():
 def test_source_without_the_external_term_of_the_partition_fails():
     anchored = system("two_states_anchored", "energy", "none")
     (x,), (p,), y = phase_points(1)
-    terms = eqx.filter_jit(balance_terms)(anchored, y, x, p, 0, jnp.zeros(DIM), BALL)
-    assert max(jax.tree.leaves(relative_residual(terms))[:3]) <= ROUNDING
-    # F = −Σ η (∇V_b + gⁿ): leave gⁿ out
-    g = eqx.filter_jit(anchored.surface)(x, 0).external
-    left_out = eqx.filter_jit(mo.spread)(y, x, g, BALL, anchored.space)
-    momentum = terms[1].at[3].add(-left_out)
-    assert relative_residual((terms[0], momentum, terms[2])).momentum > 1e-3
+
+    @eqx.filter_jit
+    def residuals(y, x, p):
+        terms = balance_terms(anchored, y, x, p, 0, jnp.zeros(DIM), BALL)
+        # F = −Σ η (∇V_b + gⁿ): leave gⁿ out
+        left_out = mo.spread(y, x, anchored.surface(x, 0).external, BALL, anchored.space)
+        wrong = (terms[0], terms[1].at[3].add(-left_out), terms[2])
+        return relative_residual(terms), relative_residual(wrong)
+
+    right, wrong = residuals(y, x, p)
+    assert max(right.mass, right.momentum, right.energy) <= ROUNDING
+    assert wrong.momentum > 1e-3
 
 
 def test_confinement_inside_min_norm_fails():
-    sw = system("stillinger_weber", "min_norm")
+    pairs = system("lennard_jones", "min_norm")
     (x,), (p,), _ = phase_points(1)
-    surface, links = eqx.filter_jit(sw.bonds)(x, p, 0)
+    surface, links = eqx.filter_jit(pairs.bonds)(x, p, 0)
     a = np.asarray(pair_split.incidence(N, links.i, links.j, links.d))
 
     def misfit(b):
         v = np.linalg.lstsq(a, b.ravel(), rcond=1e-12)[0]
         return np.max(np.abs(a @ v - b.ravel())) / np.max(np.abs(b))
 
-    inside = surface.gradient + sw.confinement(x)
+    inside = surface.gradient + pairs.confinement(x)
     assert misfit(np.asarray(surface.gradient)) <= ROUNDING
     assert misfit(np.asarray(inside)) > 1e-2  # V_b pushes the centre of mass: no pair forces do
     moved = eqx.tree_at(lambda s: s.gradient, surface, inside)
-    split = eqx.filter_jit(lambda s: pair_split.bonds("min_norm", sw.potential, s.on, MASSES, 0, "none", s, p).f)
+    split = eqx.filter_jit(lambda s: pair_split.bonds("min_norm", pairs.potential, s.on, MASSES, 0, "none", s, p).f)
     with pytest.raises(eqx.EquinoxRuntimeError, match="not a sum of central pair forces"):
         jax.block_until_ready(split(moved))

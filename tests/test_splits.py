@@ -52,17 +52,15 @@ def sums(n, links):
 
 CLOSURES = [
     ("lennard_jones", "none", "distance", Free(3)),
-    ("lennard_jones", "none", "min_norm", Free(3)),
-    ("lennard_jones", "none", "energy", TRICLINIC),
     ("stillinger_weber", "none", "distance", TRICLINIC),
     ("stillinger_weber_thirds", "none", "min_norm", Free(2)),
     ("stillinger_weber_thirds", "none", "energy", Free(3)),
     ("two_state_fluid", "paper", "distance", Free(2)),
-    ("two_state_fluid", "paper", "min_norm", Free(3)),
-    ("two_state_fluid", "dboc", "energy", TRICLINIC),
-    ("three_states_function", "paper", "min_norm", Free(2)),
+    ("two_state_fluid", "none", "min_norm", Free(3)),
+    ("two_state_fluid", "none", "energy", TRICLINIC),
+    ("three_states_function", "none", "min_norm", Free(2)),
     ("three_states_function", "paper", "energy", Free(3)),
-    ("two_states_anchored", "paper", "energy", Free(2)),
+    ("two_states_anchored", "none", "energy", Free(2)),
 ]
 
 
