@@ -37,8 +37,8 @@ TWO_STATES = System(FLUID, BOX, MASSES, correction="none")
 
 def given(system=TWO_STATES, grids=GRID, x=STARTS, p=MOMENTA, temperature=0.7, key=0, **options):
     """The phase points x, p carried along every surface, with two frames after the first."""
-    density = Canonical(temperature, SAMPLES, 6, leapfrog=3, step=0.02)
     options = {"integrator": VelocityVerlet(STEP), "steps": 4, "every": 2} | options
+    density = Canonical(temperature, SAMPLES, 6, leapfrog=3, step=0.02)
     return simulate(system, density, grids, x, p=p, key=jax.random.key(key), **options)
 
 
@@ -217,10 +217,8 @@ def test_chains_on_a_list_are_those_on_all_pairs_or_stale():
     x = jnp.asarray(np.stack(np.meshgrid(2.1 * np.arange(4), 2.1 * np.arange(3)), -1).reshape(-1, 2))
     system = System(Morse(3.0, 1.0, 0.7, 2.0, "force_shift"), Free(2), np.ones(12), external=HarmonicTrap(0.05, 3.0))
     hmc = Canonical(jnp.asarray(1.5), 1, 1, leapfrog=10, step=0.3)
-    near, whole = (
-        jax.tree.map(lambda a: a[None], neighbour_list(system.space, scale * x, 2.0, 0.3, capacity=11))
-        for scale in (1.0, 0.1)  # the second holds every pair
-    )
+    lists = [neighbour_list(system.space, scale * x, 2.0, 0.3, capacity=11) for scale in (1.0, 0.1)]
+    near, whole = (jax.tree.map(lambda a: a[None], built) for built in lists)  # the second holds every pair
     chain, _ = start_chains(system, hmc, x[None], jax.random.key(0), None)
     outrun = 0
     for seed in range(100):
