@@ -45,7 +45,10 @@ class System(eqx.Module):
     def __init__(
         self, potential, space, masses, species=None, external=None, correction="paper", split="energy", kinds=None
     ):
-        shape = jnp.shape(masses)
+        if not isinstance(masses, Tracer):
+            masses = np.asarray(masses)
+            masses = masses.astype(float) if masses.dtype.kind in "iu" else masses
+        shape = masses.shape
         must(len(shape) == 1 and shape[0] > 0, "masses", "have shape (n,)", f"its shape is {shape}")
         if not isinstance(masses, Tracer):
             least = float(np.min(np.asarray(masses)))

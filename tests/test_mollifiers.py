@@ -16,6 +16,7 @@ from numpy.polynomial.legendre import leggauss
 from jaxmd_iz import moments as mo
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.mollifiers import Bump, Cubic, Polynomial, Trapezoid
+from jaxmd_iz.pair_split import Bonds
 from jaxmd_iz.space import Free, Periodic
 from jaxmd_iz.windows import Fourier, Separable, slab
 
@@ -271,22 +272,28 @@ def test_slab_refuses_what_it_cannot_average():
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_every_image_within_reach_counts(flat):
-    cell = Periodic(CELLS[2])
-    window = slab(Cubic(7.3, 1), cell, 1) if flat else Cubic(4.1, 2)  # far larger than the cell
+@pytest.mark.parametrize("epsilon", [0.9, 6.1])
+def test_every_image_within_reach_counts(flat, epsilon):
+    cell = Periodic(CELLS[2])  # heights 3.0 and 2.9: from a third of them to twice
+    window = slab(Cubic(epsilon, 1), cell, 1) if flat else Cubic(epsilon, 2)
     rng = np.random.default_rng(4)
-    x, y = rng.uniform(-4, 4, (3, 2)), rng.uniform(-4, 4, (5, 2))
-    ones = jnp.ones((3, 1))
-    seen = jax.jit(lambda y, x: mo.spread(y, x, ones, window, cell))(jnp.asarray(y), jnp.asarray(x))[:, 0]
-    numbers = [(0, k) for k in range(-9, 10)] if flat else list(itertools.product(range(-9, 10), repeat=2))
-    u = (y[:, None, None] - x[:, None] - (np.array(numbers) @ cell.matrix)) / (7.3 if flat else 4.1)
-    if flat:
-        u = u @ np.array(window.direction)[:, None]
-        factor, area = scale("cubic", 1)[0] * EPSILON / 7.3, 3.1
-    else:
-        factor, area = scale("cubic", 2)[0] * (EPSILON / 4.1) ** 2, 1.0
-    expected = factor / area * shape("cubic", u * EPSILON).sum(axis=(1, 2))
-    np.testing.assert_allclose(seen, expected, rtol=1e-13)
+    x, y, d = rng.uniform(-4, 4, (6, 2)), rng.uniform(-4, 4, (9, 2)), rng.uniform(-2.5, 2.5, (6, 2))
+    none, lattice = jnp.zeros((6, 2)), itertools.product([0] if flat else range(-9, 10), range(-9, 10))
+    shifts = np.array(list(lattice)) @ cell.matrix  # the slab's area holds every image along the first cell vector
+
+    @jax.jit
+    def f(y, x, d):
+        links = Bonds(jnp.arange(6), jnp.arange(6), d, none + 1.0, none, none[:, 0], 3.6)
+        seen = mo.spread(y, x, none[:, :1] + 1.0, window, cell)[:, 0], mo.spread_bonds(y, x, links, window, cell)[:, 0]
+        u = jnp.moveaxis(y[:, None, None] - x[None, :, None] - jnp.asarray(shifts)[None, None], -1, 0)
+        along = d.T[:, None, :, None]  # from the midpoint x − d/2
+        bonded = jnp.sum(window.bond(u + along / 2, along) * along[0], axis=(1, 2))
+        return *seen, jnp.sum(window.density(u), axis=(1, 2)), bonded
+
+    atoms, pairs, every_atom, every_pair = map(np.asarray, f(*map(jnp.asarray, (y, x, d))))
+    # terms of both signs in the sum over bonds
+    np.testing.assert_allclose(atoms, every_atom, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(pairs, every_pair, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", KINDS)
