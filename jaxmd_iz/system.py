@@ -54,7 +54,8 @@ class System(eqx.Module):
             least = float(np.min(np.asarray(masses)))
             must(least > 0, "masses", "be positive", f"the smallest is {least:g}")
         numbers = np.zeros(shape, int) if species is None else species
-        must(jnp.shape(numbers) == shape, "species", f"have shape {shape}", f"it is {jnp.shape(numbers)}")
+        numbers = numbers if isinstance(numbers, Tracer) else np.asarray(numbers)
+        must(numbers.shape == shape, "species", f"have shape {shape}", f"it is {numbers.shape}")
         if kinds is None:
             must(not isinstance(numbers, Tracer), "kinds", "be given when `species` is traced", "it is None")
             kinds = int(np.max(np.asarray(numbers))) + 1
