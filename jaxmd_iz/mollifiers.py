@@ -182,8 +182,12 @@ class Bump(AbstractMollifier):
 
 
 def _odd_moments(a: Array, b: Array, c: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """∫ r dt and ∫ r³ dt over [low, high], r² = c − 2bt + at² = h² + τ², τ = √a (t − b/a), in closed form."""
-    moves = a > 0
+    """∫ r dt and ∫ r³ dt over [low, high], r² = c − 2bt + at² = h² + τ², τ = √a (t − b/a), in closed form.
+
+    An empty interval counts as τ = 0: its τ can be large, and the primitive, of order τ⁴, need not be rounded alike
+    at its two ends once compiled.
+    """
+    moves, filled = a > 0, high > low
     safe = jnp.where(moves, a, 1.0)
     length = jnp.sqrt(safe)
     h2 = jnp.maximum(c - b * b / safe, 0.0)
@@ -191,7 +195,7 @@ def _odd_moments(a: Array, b: Array, c: Array, low: Array, high: Array) -> tuple
     h = jnp.sqrt(jnp.where(off, h2, 1.0))
 
     def primitive(t):
-        tau = length * (t - b / safe)
+        tau = jnp.where(filled, length * (t - b / safe), 0.0)
         zero = ~off & (tau == 0)
         r = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, jnp.where(off, h2, 0.0) + tau**2)))
         log = jnp.where(off, jnp.arcsinh(tau / h), 0.0)
