@@ -10,16 +10,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jaxmd_iz import eigen, pair_forces
 from jaxmd_iz.checks import must
-from jaxmd_iz.nonlinear import electron_matrices, element, kappa, moved
+from jaxmd_iz.nonlinear import electron_matrices, electron_matrix, element, kappa, moved
 from jaxmd_iz.potentials.base import (
     AbstractPairPotential,
     AbstractPotential,
     matrix_gradient,
-    matrix_partition,
+    matrix_total,
 )
 from jaxmd_iz.space import Edges, pull_back
 
@@ -37,13 +37,14 @@ class Surface(eqx.Module):
     own: Float[Array, "n K D"]
     a: Float[Array, "L n"]
     b: Float[Array, "L n D"]
+    crossing: Bool[Array, ""]  # λ̄_k touches another level: its own gradient is not defined there
 
 
 def levels(
     potential: AbstractPotential, e: Edges, masses: Float[Array, " n"], correction: str = "paper"
 ) -> Float[Array, " d"]:
     """λ̄_k of every state in ascending order of the first iterate (5.3), (d,)."""
-    return eigen.eigh(jnp.sum(electron_matrices(potential, e, masses, correction), axis=0))[0]
+    return eigen.eigh(electron_matrix(potential, e, masses, correction))[0]
 
 
 def partition(
@@ -57,7 +58,7 @@ def partition(
 
 def couplings(potential: AbstractPotential, e: Edges) -> Inexact[Array, "d d n D"]:
     """D_lk = ⟨ψ_l, ∇ψ_k⟩ of the eigenvectors of V, (d, d, n, D), anti-Hermitian."""
-    energies, psi = eigen.eigh(jnp.sum(matrix_partition(potential, e), axis=0))
+    energies, psi = eigen.eigh(matrix_total(potential, e))
     return jnp.moveaxis(eigen.coupling(energies, psi, matrix_gradient(potential, e)), (0, 1), (2, 3))
 
 
@@ -175,12 +176,13 @@ def _scalar_surface(potential, e):
         direct = jnp.zeros_like(direct)
     n, dim = e.x.shape
     none = jnp.zeros((0, n), own.dtype)
-    return Surface(energy, pull_back(e, own) + direct, direct, e, own, none, jnp.zeros((0, n, dim), own.dtype))
+    grad, none_b = pull_back(e, own) + direct, jnp.zeros((0, n, dim), own.dtype)
+    return Surface(energy, grad, direct, e, own, none, none_b, jnp.zeros((), bool))
 
 
 def _own_surface(potential, e, masses, k, correction):
     """Several states, Vⁿ on own bonds: local part plus outer products through V and W (perturbation theory)."""
-    v = jnp.sum(matrix_partition(potential, e), axis=0)
+    v = matrix_total(potential, e)
     wn = electron_matrices(potential, e, masses, correction)
     energies, psi = eigen.eigh(jnp.sum(wn, axis=0))
     d = psi.shape[0]
@@ -232,7 +234,7 @@ def _own_surface(potential, e, masses, k, correction):
     external = direct + jnp.einsum("Ln,LD->nD", a, jnp.sum(b, axis=1))
     if potential.invariant:
         external = jnp.zeros_like(external)
-    return Surface(energy, grad, external, e, own, a, b)
+    return Surface(energy, grad, external, e, own, a, b, jnp.take(eigen.degenerate(energies), k))
 
 
 def _mixing(rest, grad, state):
@@ -278,10 +280,11 @@ def _full_surface(potential, e, masses, k, correction, on):
 
     def energies(d, x):
         wn = electron_matrices(potential, moved(e, d, x), masses, correction)
-        _, psi = eigen.eigh(jnp.sum(wn, axis=0))
-        return jnp.real(element(jnp.take(psi, k, axis=1), wn, jnp.take(psi, k, axis=1)))
+        found, psi = eigen.eigh(jnp.sum(wn, axis=0))
+        crossing = jnp.take(eigen.degenerate(found), k)
+        return jnp.real(element(jnp.take(psi, k, axis=1), wn, jnp.take(psi, k, axis=1))), crossing
 
-    energy, reverse = jax.vjp(energies, e.d, e.x)
+    energy, reverse, crossing = jax.vjp(energies, e.d, e.x, has_aux=True)
 
     def row(unit):  # ∂_{xᵐ}λ̄ⁿ for every m
         along, direct = reverse(unit)
@@ -292,4 +295,5 @@ def _full_surface(potential, e, masses, k, correction, on):
     own = -jnp.take_along_axis(rows, on.to[:, :, None], axis=1)
     external = jnp.zeros_like(e.x) if potential.invariant else jnp.sum(rows, axis=1)
     none = jnp.zeros((0, n), own.dtype)
-    return Surface(energy, jnp.sum(rows, axis=0), external, on, own, none, jnp.zeros((0, n, dim), own.dtype))
+    none_b = jnp.zeros((0, n, dim), own.dtype)
+    return Surface(energy, jnp.sum(rows, axis=0), external, on, own, none, none_b, crossing)

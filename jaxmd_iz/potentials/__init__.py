@@ -1,5 +1,7 @@
-"""Potentials: what they are (`base`), pairs, many bodies, diabatic matrices, and external ones V_b."""
+"""Potentials: what they are (`base`), pairs, many bodies, models of several states, electrons, external ones V_b."""
 
+from jaxmd_iz.potentials.adiabatic import DiagonalPartition, Lowest
+from jaxmd_iz.potentials.avoided import SodiumIodide, SuperExchange, Tully1, Tully2, Tully3
 from jaxmd_iz.potentials.base import (
     AbstractDistancePotential,
     AbstractPairPotential,
@@ -7,7 +9,10 @@ from jaxmd_iz.potentials.base import (
     FromFunction,
     Sum,
 )
+from jaxmd_iz.potentials.conical import LepsH3
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
+from jaxmd_iz.potentials.electrons import Electrons
+from jaxmd_iz.potentials.exciton import Dipolar, ExcitonFluid
 from jaxmd_iz.potentials.external import (
     AbstractExternal,
     HarmonicTrap,
@@ -18,6 +23,8 @@ from jaxmd_iz.potentials.external import (
 )
 from jaxmd_iz.potentials.many_body import HarmonicBonds, StillingerWeber, read_sw
 from jaxmd_iz.potentials.pair import WCA, LennardJones, Morse, SoftSphere
+from jaxmd_iz.potentials.shin_metiu import ShinMetiu
+from jaxmd_iz.potentials.vibronic import JahnTeller, LinearVibronicCoupling, SpinBoson, read_lvc
 
 __all__ = [
     "WCA",
@@ -25,19 +32,35 @@ __all__ = [
     "AbstractExternal",
     "AbstractPairPotential",
     "AbstractPotential",
+    "DiagonalPartition",
+    "Dipolar",
+    "Electrons",
+    "ExcitonFluid",
     "FromFunction",
     "Gaussian",
     "HarmonicBonds",
     "HarmonicTrap",
+    "JahnTeller",
     "LennardJones",
+    "LepsH3",
+    "LinearVibronicCoupling",
+    "Lowest",
     "Morse",
     "QuarticTrap",
+    "ShinMetiu",
+    "SodiumIodide",
     "SoftSphere",
+    "SpinBoson",
     "StillingerWeber",
     "Sum",
+    "SuperExchange",
+    "Tully1",
+    "Tully2",
+    "Tully3",
     "TwoStateFluid",
     "UniformForce",
     "Walls",
     "external_gradient",
+    "read_lvc",
     "read_sw",
 ]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jaxmd_iz.checks import must
-from jaxmd_iz.space import Edges, pull_back
+from jaxmd_iz.space import Edges
 
 
 class AbstractPotential(eqx.Module):
@@ -32,6 +32,26 @@ class AbstractPotential(eqx.Module):
     @abc.abstractmethod
     def partition(self, e: Edges) -> Inexact[Array, " n"] | Inexact[Array, "n d d"]:
         """λⁿ, (n,), for one state, or Vⁿ, (n, d, d); the sum over n is the energy or V(x)."""
+
+
+class AbstractMovingFrame(AbstractPotential):
+    """A potential whose electron basis χ_a(x) moves with the nuclei: adiabatic states, orbitals on atoms.
+
+    With A_ab = ⟨χ_a, ∇χ_b⟩ the derivative that enters D_lk = ⟨ψ_l, ∇ψ_k⟩ is 𝒟V = ∇V + [A, V], since
+    ⟨ψ_l, [A, V] ψ_k⟩ = (λ_k − λ_l) ⟨ψ_l, A ψ_k⟩. Couplings to states outside the span are lost.
+    """
+
+    @abc.abstractmethod
+    def total(self, e: Edges) -> Inexact[Array, "d d"]:
+        """V(x) = Σ_n Vⁿ, for what needs no partition."""
+
+    @abc.abstractmethod
+    def covariant_gradient(self, e: Edges) -> Inexact[Array, "n D d d"]:
+        """𝒟V = ∇_{xⁿ}V + [Aⁿ, V]."""
+
+    @abc.abstractmethod
+    def frame(self, e: Edges) -> Inexact[Array, "N d"]:
+        """The basis χ in columns, in terms of N orthonormal diabatic states."""
 
 
 class Row(eqx.Module):
@@ -120,6 +140,12 @@ def pair_derivative(potential: AbstractPairPotential, e: Edges, r2: Array | None
     return jnp.where(mask, slope, 0.0)
 
 
+def displaced(e: Edges, u: Float[Array, "n D"]) -> Edges:
+    """The same bonds with every particle moved by u: d + uⁿ − uᵐ and x + u, for derivatives in the positions."""
+    apart = jnp.where(e.mask[:, :, None], u[:, None, :] - (u[None, :, :] if e.dense else u[e.to]), 0.0)
+    return eqx.tree_at(lambda t: (t.d, t.x), e, (e.d + apart, e.x + u))
+
+
 def as_matrices(value: Inexact[Array, "n *dd"]) -> Inexact[Array, "n d d"]:
     """(n,) read as (n, 1, 1): a scalar potential is d = 1."""
     return value[:, None, None] if value.ndim == 1 else value
@@ -130,8 +156,17 @@ def matrix_partition(potential: AbstractPotential, e: Edges) -> Inexact[Array, "
     return as_matrices(potential.partition(e))
 
 
+def matrix_total(potential: AbstractPotential, e: Edges) -> Inexact[Array, "d d"]:
+    """V(x) as (d, d), whatever the number of states."""
+    if isinstance(potential, AbstractMovingFrame):
+        return potential.total(e)
+    return jnp.sum(matrix_partition(potential, e), axis=0)
+
+
 def matrix_gradient(potential: AbstractPotential, e: Edges) -> Inexact[Array, "n D d d"]:
-    """Aⁿ = ∇_{xⁿ} V, (n, D, d, d), in the given electron basis."""
+    """Aⁿ = ∇_{xⁿ} V, (n, D, d, d), in the given electron basis; covariant, ∇V + [A, V], in one that moves."""
+    if isinstance(potential, AbstractMovingFrame):
+        return potential.covariant_gradient(e)
     if isinstance(potential, AbstractPairPotential):
         # Σ_m φ′(r²) 2 d: both halves of a bond move with xⁿ
         slope = pair_derivative(potential, e)
@@ -139,21 +174,11 @@ def matrix_gradient(potential: AbstractPotential, e: Edges) -> Inexact[Array, "n
             slope = slope[:, :, None, None]
         return 2.0 * jnp.einsum("nkab,nkD->nDab", slope, e.d.astype(slope.dtype))
 
-    def total(d, x):
-        return jnp.sum(matrix_partition(potential, eqx.tree_at(lambda t: (t.d, t.x), e, (d, x))), axis=0)
+    def total(u):
+        return matrix_total(potential, displaced(e, u))
 
-    along, direct = _jacobian(total, e.d, e.x)
-    moved = pull_back(e, jnp.moveaxis(along, (0, 1), (-2, -1)))
-    return moved + jnp.moveaxis(direct, (0, 1), (-2, -1))
-
-
-def _jacobian(total: Callable, d: Array, x: Array) -> tuple[Array, Array]:
-    """Jacobian of a d × d matrix, complex or real, with respect to real (d, x), by reverse passes."""
-    if jnp.iscomplexobj(jax.eval_shape(total, d, x)):
-        real = jax.jacrev(lambda *a: jnp.real(total(*a)), (0, 1))(d, x)
-        imaginary = jax.jacrev(lambda *a: jnp.imag(total(*a)), (0, 1))(d, x)
-        return jax.tree.map(jax.lax.complex, real, imaginary)
-    return jax.jacrev(total, (0, 1))(d, x)
+    # forwards: one pass for each coordinate, where rows of a Jacobian would take one for each of d² elements
+    return jnp.moveaxis(jax.jacfwd(total)(jnp.zeros_like(e.x)), (2, 3), (0, 1))
 
 
 class FromFunction(AbstractPotential):
