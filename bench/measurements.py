@@ -8,6 +8,8 @@ import numpy as np
 
 import jaxmd_iz as iz
 from bench import peers
+from bench.eigenproblems import eigenproblems
+from bench.models import model_systems
 from bench.timing import row, seconds
 
 CUTOFF = 2.5
@@ -86,5 +88,5 @@ def fields(quick: bool) -> Iterator[dict]:
 
 def everything(quick: bool) -> Iterator[dict]:
     """Every row."""
-    for part in (ensembles, states, fields):
+    for part in (ensembles, states, fields, eigenproblems, model_systems):
         yield from part(quick)

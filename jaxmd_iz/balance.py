@@ -7,6 +7,7 @@ Time derivatives by `jvp` along the flow, divergences by `jacfwd` in y. Nothing 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import moments as mo
@@ -111,3 +112,42 @@ def relative_residual(terms: tuple[Array, Array, Array]) -> Residual:
 
     values, scales = zip(*(ratio(t) for t in terms), strict=True)
     return Residual(*values, jnp.stack(scales))
+
+
+@eqx.filter_jit
+def _residuals(system, y, x, p, k, w, mollifier, lists):
+    r = relative_residual(balance_terms(system, y, x, p, k, w, mollifier, lists))
+    return jnp.stack([r.mass, r.momentum, r.energy])
+
+
+def worst_residual(
+    system: System,
+    y: Float[Array, "Y D"],
+    mollifier: AbstractMollifier,
+    points: int,
+    w: Float[Array, " D"],
+    x: Float[Array, "B n D"],
+    p: Float[Array, "B n D"],
+    states: Int[Array, " B"],
+    neighbours: Neighbours | None = None,
+) -> Float[Array, " 3"]:
+    """The largest relative residual of mass, momentum and energy over phase points, each at some of the points y.
+
+    Args:
+        system: what moves.
+        y: field points, of which `points` evenly spaced ones are taken; a smaller grid is shifted to make up for it.
+        mollifier: at y.
+        points: number of points.
+        w: frame of the heat flux.
+        x, p, states: B phase points, each on its surface.
+        neighbours: lists with leading axis B, or None.
+    """
+    count = y.shape[0]
+    y = y[np.unique(np.linspace(0, count - 1, min(points, count)).astype(int))]
+    if count < points:  # a small grid: look between its points too
+        y = jnp.concatenate([y + s * 0.37 * mollifier.radius / (1 + points) for s in range(-(-points // count))])
+    worst = jnp.zeros(3, w.dtype)
+    for b in range(x.shape[0]):
+        nl = jax.tree.map(lambda a, b=b: a[b], neighbours)
+        worst = jnp.maximum(worst, _residuals(system, y, x[b], p[b], states[b], w, mollifier, nl))
+    return worst

@@ -1,4 +1,4 @@
-"""The command line: `jaxmd-iz demo | run | measure | verify`. Bad input ends in one sentence and exit code 2."""
+"""The command line: `jaxmd-iz demo | run | measure | verify | models`. Bad input: one sentence and exit code 2."""
 
 import os
 import sys
@@ -30,6 +30,9 @@ def _say(summary: dict, out: Path) -> None:
     print("largest relative residual: " + ", ".join(f"{law} {value:.1e}" for law, value in worst.items()))
     if not all(v <= summary["residual_bound"] for v in worst.values()):
         print(f"WARNING: a conservation law fails its bound of {summary['residual_bound']:.0e}; see the report.")
+    if summary["crossing"] > 0:
+        share = 100 * summary["crossing"]
+        print(f"WARNING: {share:.3g} % of the phase points lie where two surfaces touch and forces are not defined.")
     speed = summary["atom_steps_per_s"]
     print(
         f"{summary['wall_s']:.1f} s" + ("" if speed is None else f", {speed:.3g} atom-steps/s on {summary['device']}")
@@ -124,6 +127,24 @@ def verify(full: bool = False, json: Path | None = None) -> None:
     sys.exit(1 if failed else 0)
 
 
+def models(names: tuple[str, ...] = (), /, out: Path = Path("jaxmd_iz_models.html")) -> None:
+    """The model systems, with sources, and a page of their surfaces.
+
+    Args:
+        names: which ones; all by default.
+        out: the page, a HTML file.
+    """
+    _start()
+    from jaxmd_iz import catalogue
+    from jaxmd_iz.models import FAMILIES, MODELS
+
+    listed = catalogue.write(out, names)
+    for name in listed:
+        model = FAMILIES.get(name) or MODELS[name]
+        print(f"{name:16s} {model.title}\n{'':16s} {catalogue.note(name)}\n{'':16s} {model.source}")
+    print(f"wrote {out}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `jaxmd-iz`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA prints machine features at every cached program
@@ -136,6 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command(run)
     app.command(measure)
     app.command(verify)
+    app.command(models)
     try:
         app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
     except InputError as error:

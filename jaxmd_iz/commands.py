@@ -187,6 +187,8 @@ def summarise(
         "temperature": float(out(result.temperature, "temperature").mean()),
         "pressure": None if result.pressure is None else float(out(result.pressure, "stress").mean()),
         "potential_energy": float(out(result.potential, "energy").mean()),
+        "populations": populations(system, result),
+        "crossing": float(np.max(result.crossing)),
         **{f"{law}_residual": float(v) for law, v in zip(LAWS, worst, strict=True)},
         "residual_bound": residual_bound(grids, settings.output.dtype),
         "residuals": [
@@ -212,6 +214,24 @@ def summarise(
         data["pressure"] += data["pressure_tail"]
         data["potential_energy"] += data["energy_tail"]
     return data
+
+
+def populations(system: System, result: Run) -> dict:
+    """Populations of the electron states at each frame, adiabatic and diabatic, with standard errors, JSON-ready."""
+
+    def table(value, error):
+        error = np.where(np.isfinite(error), error, np.nan)
+        return {
+            "value": np.asarray(value, float).tolist(),
+            "err": [[None if np.isnan(e) else float(e) for e in row] for row in error],
+        }
+
+    count = result.diabatic.shape[1]
+    names = getattr(system.potential, "state_names", None) or [str(a) for a in range(count)]
+    return {
+        "adiabatic": table(result.adiabatic, result.adiabatic_err),
+        "diabatic": table(result.diabatic, result.diabatic_err) | {"names": list(names)},
+    }
 
 
 def _write(out, settings, system, grids, result, unit, names, title, begin, extra=None) -> dict:

@@ -39,6 +39,9 @@ class Totals(eqx.Module):
     drift: Float[Array, "*g"]  # |Σp|²/2ΣM, the kinetic energy of the centre of mass
     potential: Float[Array, "*g"]  # λ̄, without V_b
     virial: Float[Array, "*g D D"]  # ∂λ̄/∂(strain): the pressure tensor is (Σ p⊗p/M − virial)/V
+    adiabatic: Float[Array, "*g d"]  # 1 for the surface that is followed
+    diabatic: Float[Array, "*g N"]  # |⟨χ_a, Ψ_k⟩|²
+    crossing: Float[Array, "*g"]  # 1 where the surface touches another one, else 0
 
 
 def particle_densities(
@@ -72,7 +75,7 @@ def particle_densities(
 
 
 def _outer(a, b):
-    return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], -1)
+    return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], a.shape[1] * b.shape[1])
 
 
 def spread(

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxmd_iz import ensemble
-from jaxmd_iz.balance import balance_terms, relative_residual
+from jaxmd_iz.balance import worst_residual
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
 from jaxmd_iz.gibbs import Canonical
@@ -43,6 +42,11 @@ class Run(eqx.Module):
     temperature: Float[Array, " T"]  # k_B T from the kinetic energy
     pressure: Float[Array, " T"] | None  # periodic space alone
     potential: Float[Array, " T"]  # ⟨λ̄⟩
+    adiabatic: Float[Array, "T d"]  # population of each surface
+    diabatic: Float[Array, "T N"]  # population of each diabatic state, ⟨|⟨χ_a, Ψ_k⟩|²⟩
+    adiabatic_err: Float[Array, "T d"]
+    diabatic_err: Float[Array, "T N"]
+    crossing: Float[Array, " T"]  # weight of the phase points whose surface touches another one
     residuals: Float[Array, "frames 3"]  # mass, momentum, energy: largest over grids and states of one sample
     acceptance: float | None
     atom_steps: int = eqx.field(static=True, default=0)
@@ -95,7 +99,7 @@ def simulate(
         key: PRNG key.
         integrator: needed when steps > 0.
         steps: time steps after t = 0.
-        every: steps between frames; by default one frame at t = 0 and one at the end.
+        every: steps between frames; by default one frame at t = 0 and one at the end, where there is always one.
         p: (samples, n, D) given momenta: then nothing is sampled.
         average: `ensemble` (fields at each frame) or `time` (one set of fields, averaged over frames too).
         neighbours: `auto`, `dense` or `list`.
@@ -137,7 +141,7 @@ def simulate(
     sampled = time.perf_counter()
 
     samples = x.shape[0]
-    frames = list(range(0, steps + 1, every)) if steps else [0]
+    frames = sorted({*range(0, steps + 1, every), steps})
     sums, residuals, kept, clock = [], [], [], 0.0
     for f, at in enumerate(frames):
         if f:
@@ -186,6 +190,8 @@ def _check(system, grids, x, p, steps, every, integrator, average, keep) -> None
         must(len(shape) == 2 and shape[1] == dim, "grids", f"have points of {dim} components", f"y has shape {shape}")
         but = f"a mollifier has {grid.mollifier.dimensions}"
         must(grid.mollifier.dimensions == dim, "grids", f"have mollifiers of {dim} dimensions", but)
+    no_space = "be left out for normal modes, which have no place in space: only energies and weights make sense"
+    must(getattr(system.potential, "y_space", True), "grids", no_space, f"there are {len(grids)}")
     must(steps >= 0, "steps", "be 0 or more", f"it is {steps}")
     must(every is None or every >= 1, "every", "be 1 or more", f"it is {every}")
     must(steps == 0 or integrator is not None, "integrator", "be given when `steps` is positive", "it is None")
@@ -232,6 +238,14 @@ def _observe(system, grids, walkers, group, lists) -> GroupSums:
     return GroupSums(*sums)
 
 
+def _residual(system, grids, walkers, lists, points, sums: GroupSums):
+    """The largest relative residual of each law over the grids and the states of the first sample."""
+    w = jnp.sum(sums.totals.momentum, axis=0) / jnp.sum(sums.weight) / jnp.sum(system.masses)
+    first = jax.tree.map(lambda a: a[: system.states], (walkers.phase.x, walkers.phase.p, walkers.state, lists))
+    found = [worst_residual(system, g.y, g.mollifier, points, w, *first) for g in grids]
+    return jnp.max(jnp.stack(found), axis=0)
+
+
 class _Look(eqx.Module):
     """(x, p, state, list) → moments on every grid, totals and 1: one surface evaluation for all."""
 
@@ -241,32 +255,6 @@ class _Look(eqx.Module):
     def __call__(self, x, p, state, lists):
         several, total = self.system.observe([(g.y, g.mollifier) for g in self.grids], x, p, state, lists)
         return several, total, jnp.ones((), x.dtype)
-
-
-@eqx.filter_jit
-def _balance(system, y, x, p, k, w, mollifier, lists):
-    r = relative_residual(balance_terms(system, y, x, p, k, w, mollifier, lists))
-    return jnp.stack([r.mass, r.momentum, r.energy])
-
-
-def _residual(system, grids, walkers, lists, points, sums: GroupSums):
-    """The largest relative residual of each law over the grids and the states of the first sample."""
-    w = jnp.sum(sums.totals.momentum, axis=0) / jnp.sum(sums.weight) / jnp.sum(system.masses)
-    worst = jnp.zeros(3, w.dtype)
-    for grid in grids:
-        count = grid.y.shape[0]
-        pick = np.unique(np.linspace(0, count - 1, min(points, count)).astype(int))
-        y = grid.y[pick]
-        if count < points:  # a small grid: look between its points too
-            y = jnp.concatenate(
-                [y + s * 0.37 * grid.mollifier.radius / (1 + points) for s in range(-(-points // count))]
-            )
-        for b in range(system.states):
-            nl = jax.tree.map(lambda a, b=b: a[b], lists)
-            phase = walkers.phase
-            seen = _balance(system, y, phase.x[b], phase.p[b], walkers.state[b], w, grid.mollifier, nl)
-            worst = jnp.maximum(worst, seen)
-    return worst
 
 
 def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, atom_steps, wall, kept, fixed) -> Run:
@@ -282,6 +270,8 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         lambda *a: jnp.stack(a),
         *[jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums],
     )
+    each = [jackknife(lambda a: a, (s.totals.adiabatic, s.totals.diabatic), s.weight) for s in sums]
+    populations, errors = jax.tree.map(lambda *a: jnp.stack(a), *each)
     n, dim = system.masses.shape[0], system.space.dimensions
     # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
     kinetic, freedom = (means.kinetic - means.drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
@@ -296,6 +286,11 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         temperature=2 * kinetic / freedom,
         pressure=pressure,
         potential=means.potential,
+        adiabatic=populations[0],
+        diabatic=populations[1],
+        adiabatic_err=errors[0],
+        diabatic_err=errors[1],
+        crossing=means.crossing,
         residuals=residuals,
         acceptance=acceptance,
         atom_steps=atom_steps,

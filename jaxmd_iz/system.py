@@ -1,6 +1,7 @@
 """One physical system: potential, space, masses, surface and split together, as pure functions of (x, p, state)."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -12,6 +13,7 @@ from jaxmd_iz.checks import must
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.neighbours import Neighbours, check_cutoff
 from jaxmd_iz.pair_split import Bonds, bonds, check_split
+from jaxmd_iz.populations import diabatic_populations
 from jaxmd_iz.potentials.base import AbstractPotential
 from jaxmd_iz.potentials.external import AbstractExternal, external_gradient
 from jaxmd_iz.space import AbstractSpace, Edges
@@ -155,12 +157,16 @@ class System(eqx.Module):
             )
             for y, mollifier in grids
         )
-        virial = surfaces.virial(self.potential, self.edges(x, neighbours), self.masses, k, self.correction)
+        e = self.edges(x, neighbours)
+        virial = surfaces.virial(self.potential, e, self.masses, k, self.correction)
         total = mo.Totals(
             momentum=jnp.sum(p, axis=0),
             kinetic=jnp.sum(jnp.sum(p**2, axis=-1) / self.masses) / 2,
             drift=jnp.sum(jnp.sum(p, axis=0) ** 2) / (2 * jnp.sum(self.masses)),
             potential=jnp.sum(surface.energy),
             virial=virial,
+            adiabatic=jax.nn.one_hot(k, self.states, dtype=x.dtype),
+            diabatic=diabatic_populations(self.potential, e, self.masses, k, self.correction).astype(x.dtype),
+            crossing=surface.crossing.astype(x.dtype),
         )
         return several, total

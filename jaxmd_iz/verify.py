@@ -19,11 +19,18 @@ from jaxmd_iz.checks import InputError
 from jaxmd_iz.mollifiers import AbstractMollifier, Bump, Cubic, Polynomial, Trapezoid
 from jaxmd_iz.nonlinear import KAPPA
 from jaxmd_iz.pair_split import SPLITS
+from jaxmd_iz.potentials.adiabatic import DiagonalPartition, Lowest
+from jaxmd_iz.potentials.avoided import Tully1
 from jaxmd_iz.potentials.base import AbstractPotential, FromFunction
+from jaxmd_iz.potentials.conical import LepsH3
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
+from jaxmd_iz.potentials.electrons import Electrons
+from jaxmd_iz.potentials.exciton import ExcitonFluid
 from jaxmd_iz.potentials.external import HarmonicTrap
 from jaxmd_iz.potentials.many_body import StillingerWeber
 from jaxmd_iz.potentials.pair import LennardJones
+from jaxmd_iz.potentials.shin_metiu import ShinMetiu
+from jaxmd_iz.potentials.vibronic import JahnTeller
 from jaxmd_iz.space import AbstractSpace, Free, Periodic
 from jaxmd_iz.system import System
 from jaxmd_iz.windows import Fourier, Separable, slab
@@ -93,17 +100,45 @@ def _lennard_jones() -> LennardJones:
     return LennardJones(1.0, 0.9, cutoff=2.05, truncation="force_shift")
 
 
-POTENTIALS: dict[str, Callable[[], AbstractPotential]] = {
-    "lennard_jones": _lennard_jones,
-    "stillinger_weber": lambda: _silicon_like("central"),
-    "stillinger_weber_thirds": lambda: _silicon_like("thirds"),
-    "two_state_fluid": lambda: TwoStateFluid(
-        _lennard_jones(), Gaussian(0.8, 0.6, 1.0), Gaussian(0.5, 0.8, 0.9), 0.9, PARTICLES
+def _excitons() -> ExcitonFluid:
+    return ExcitonFluid(_lennard_jones(), Gaussian(-0.5, 0.6, 1.0), 0.8, PARTICLES, Gaussian(0.4, 0.7, 0.9))
+
+
+class Kind(NamedTuple):
+    """A potential and where it lives."""
+
+    make: Callable[[], AbstractPotential]
+    states: int = 1
+    particles: int = PARTICLES
+    spaces: tuple[str, ...] = ("free", "box", "triclinic")
+    dimensions: tuple[int, ...] = (1, 2, 3)
+
+
+POTENTIALS: dict[str, Kind] = {
+    "lennard_jones": Kind(_lennard_jones),
+    "stillinger_weber": Kind(lambda: _silicon_like("central")),
+    "stillinger_weber_thirds": Kind(lambda: _silicon_like("thirds")),
+    "two_state_fluid": Kind(
+        lambda: TwoStateFluid(_lennard_jones(), Gaussian(0.8, 0.6, 1.0), Gaussian(0.5, 0.8, 0.9), 0.9, PARTICLES), 2
     ),
-    "three_states_function": lambda: FromFunction(_harmonic_trio, states=3, invariant=True, complex=True),
-    "two_states_anchored": lambda: FromFunction(_anchored, states=2),
+    "exciton_fluid": Kind(_excitons, PARTICLES),
+    "two_lowest_excitons": Kind(lambda: Lowest(_excitons(), 2), 2),
+    # functions that are not periodic
+    "three_states_function": Kind(
+        lambda: FromFunction(_harmonic_trio, states=3, invariant=True, complex=True), 3, spaces=("free",)
+    ),
+    "three_states_diagonal": Kind(
+        lambda: DiagonalPartition(FromFunction(_harmonic_trio, states=3, invariant=True, complex=True)),
+        3,
+        spaces=("free",),
+    ),
+    "two_states_anchored": Kind(lambda: FromFunction(_anchored, states=2), 2, spaces=("free",)),
+    "leps_h3": Kind(lambda: LepsH3(1.0, 1.2, 1.0, 0.1), 2, 3, ("free",)),
+    "electrons_h3": Kind(lambda: Lowest(Electrons((1, 1, 1)), 2), 2, 3, ("free",), (3,)),
+    "jahn_teller": Kind(JahnTeller, 2, 1, ("free",), (2,)),
+    "tully_1": Kind(Tully1, 2, 1, ("free",), (1,)),
+    "two_lowest_of_shin_metiu": Kind(lambda: Lowest(ShinMetiu(points=24, extent=12.0), 2), 2, 1, ("free",), (1,)),
 }
-FREE_ONLY = ("three_states_function", "two_states_anchored")  # functions that are not periodic
 
 
 def _mollifier(name: str, space: AbstractSpace) -> AbstractMollifier:
@@ -138,24 +173,25 @@ def _space(name: str, dim: int) -> AbstractSpace:
 def _build(case: Case) -> System:
     """The system of a case; raises InputError for combinations that do not hold."""
     space = _space(case.space, case.dimensions)
-    potential = POTENTIALS[case.potential]()
-    masses = jnp.linspace(1.0, 6.0, PARTICLES)
+    kind = POTENTIALS[case.potential]
+    potential = kind.make()
+    masses = jnp.linspace(1.0, 6.0, kind.particles)
     external = HarmonicTrap(0.3, jnp.full(case.dimensions, 1.0)) if case.space == "free" else None
     return System(potential, space, masses, None, external, case.correction, case.split)
 
 
 def admissible(case: Case) -> bool:
     """Whether the combination exists: refused ones are tested as refusals, not as laws."""
-    states = {"two_state_fluid": 2, "three_states_function": 3, "two_states_anchored": 2}.get(case.potential, 1)
-    if case.potential in FREE_ONLY and case.space != "free":
+    kind = POTENTIALS[case.potential]
+    if case.space not in kind.spaces or case.dimensions not in kind.dimensions:
         return False
     if case.mollifier == "fourier" and case.space == "free":
         return False
     if case.dimensions == 1 and (case.space == "triclinic" or case.mollifier.startswith("slab")):
         return False
-    if states == 1 and case.correction != "none":
+    if kind.states == 1 and case.correction != "none":
         return False  # the correction vanishes for one state
-    if case.split == "min_norm" and case.space != "free" and (states > 1 or "stillinger" in case.potential):
+    if case.split == "min_norm" and case.space != "free" and (kind.states > 1 or "stillinger" in case.potential):
         return False  # few particles: the rank of A is below nD − D; tested as a refusal
     try:
         _build(case)
@@ -190,12 +226,15 @@ def phase_point(case: Case):
     """Positions without close pairs, momenta and field points, the same for the same case."""
     rng = np.random.default_rng(sum(map(ord, case.name)))
     dim = case.dimensions
-    x = np.zeros((PARTICLES, dim))
-    if dim == 1:
-        x[:, 0] = 0.85 * np.arange(PARTICLES) + rng.uniform(-0.05, 0.05, PARTICLES)
+    n = POTENTIALS[case.potential].particles
+    x = np.zeros((n, dim))
+    if n == 1:
+        x[0] = rng.uniform(0.5, 1.0, dim)
+    elif dim == 1:
+        x[:, 0] = 0.85 * np.arange(n) + rng.uniform(-0.05, 0.05, n)
     else:
         done = 0
-        while done < PARTICLES:  # distances of 0.75 at least: no term dwarfs the others
+        while done < n:  # distances of 0.75 at least: no term dwarfs the others
             trial = rng.uniform(0.0, 2.3 if dim == 3 else 3.0, dim)
             if done == 0 or np.linalg.norm(x[:done] - trial, axis=1).min() > 0.75:
                 x[done], done = trial, done + 1

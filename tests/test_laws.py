@@ -34,7 +34,7 @@ CASES = verify.chosen_cases()
 
 
 def system(name, split="energy", correction="none", space=None, external=TRAP):
-    return System(verify.POTENTIALS[name](), space or Free(DIM), MASSES, None, external, correction, split)
+    return System(verify.POTENTIALS[name].make(), space or Free(DIM), MASSES, None, external, correction, split)
 
 
 def phase_points(count, seed=3):
@@ -57,7 +57,8 @@ def test_laws_hold_for_every_pair_of_options(case):
         # 24 Gauss nodes on the bump's bonds; every other bond integral is exact, the law of mass has no bonds
         bound = 1e-6 if case.mollifier == "bump" and row["law"] != "mass" else ROUNDING
         assert row["residual"] <= min(bound, row["bound"]), row
-        assert row["scale"] > 0.1, row  # energies, masses and momenta of order 1 within reach of y: no 0/0
+        # masses and momenta of order 1 within reach of y, energies of one-particle models of order 0.01: no 0/0
+        assert row["scale"] > 0.01, row
 
 
 def test_covering_set_holds_every_pair_of_options():
@@ -94,11 +95,11 @@ def _list(space, x):
 
 
 def _sparse_surface():
-    return surfaces.surface(verify.POTENTIALS["two_state_fluid"](), _list(BOX, phase_points(1)[0][0]), MASSES, 0)
+    return surfaces.surface(verify.POTENTIALS["two_state_fluid"].make(), _list(BOX, phase_points(1)[0][0]), MASSES, 0)
 
 
 def _sparse_bonds(split, name, correction):
-    potential, (x, p, _) = verify.POTENTIALS[name](), jax.tree.map(lambda a: a[0], phase_points(1))
+    potential, (x, p, _) = verify.POTENTIALS[name].make(), jax.tree.map(lambda a: a[0], phase_points(1))
     e = _list(Free(DIM), x)
     dense = Free(DIM).edges(x, jnp.zeros(N, int))
 
@@ -145,7 +146,7 @@ def test_combinations_that_hold_are_not_refused(split):
 
 def test_min_norm_refuses_a_gradient_that_is_no_sum_of_central_forces():
     # nonlinear terms on a triangle that winds round the cell: 3 bonds cannot carry the 4 free components of a gradient
-    potential = eqx.tree_at(lambda t: t.coupling.amplitude, verify.POTENTIALS["two_state_fluid"](), jnp.array(2.0))
+    potential = eqx.tree_at(lambda t: t.coupling.amplitude, verify.POTENTIALS["two_state_fluid"].make(), jnp.array(2.0))
     few = System(potential, BOX, MASSES[:3], split="min_norm", correction="paper")
     x = jnp.array([[0.2, 0.2], [1.7, 0.6], [3.1, 0.1]])
     force = eqx.filter_jit(lambda x: few.bonds(x, jnp.ones_like(x), 0)[1].f)

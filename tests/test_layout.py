@@ -16,16 +16,17 @@ LINES = 330
 # A room is a file or a folder of the package. A file imports from rooms in lower layers.
 LAYERS = [
     {"shapes", "units", "checks", "distributed", "kernels"},
-    {"space", "neighbours"},
+    {"space", "neighbours", "small_eigen", "eigen"},
+    {"orbitals"},
     {"potentials"},
-    {"eigen", "nonlinear", "pair_forces", "surfaces", "pair_split"},
+    {"models", "nonlinear", "populations", "pair_forces", "surfaces", "pair_split", "geometric_phase"},
     {"integrators", "mollifiers", "windows", "moments", "fields", "statistics"},
     {"system", "balance"},
     {"gibbs", "matching", "ensemble", "chunks", "quantum"},
     {"equation_of_state", "transport", "closures", "continuum", "fit"},
     {
         *("config", "build", "store", "checkpoint", "report", "snapshots", "examples"),
-        *("simulation", "commands", "verify", "limit"),
+        *("simulation", "catalogue", "commands", "verify", "limit"),
     },
     {"cli"},
     {"__init__", "__main__"},
@@ -36,9 +37,11 @@ ARROWS = {
     "distributed": {"checks"},
     "kernels": {"checks", "shapes"},
     "neighbours": {"space"},
-    "nonlinear": {"eigen"},
-    "surfaces": {"eigen", "nonlinear", "pair_forces"},
-    "pair_split": {"eigen", "nonlinear", "surfaces"},
+    "eigen": {"small_eigen"},
+    "populations": {"nonlinear"},
+    "surfaces": {"nonlinear", "pair_forces"},
+    "pair_split": {"nonlinear", "surfaces"},
+    "geometric_phase": {"nonlinear", "surfaces"},
     "windows": {"mollifiers"},
     "moments": {"mollifiers", "windows"},
     "fields": {"mollifiers", "moments"},
@@ -50,6 +53,7 @@ ARROWS = {
     "build": {"config", "snapshots", "simulation"},
     "report": {"store"},
     "simulation": {"store", "checkpoint"},
+    "catalogue": {"report"},
     "commands": {"build", "config", "report", "simulation", "snapshots", "store"},
     "limit": {"config", "store", "report", "simulation"},
 }
@@ -61,7 +65,15 @@ NEVER = {
     "quantum": {"integrators", "mollifiers", "moments", "fields", "balance", "statistics"},
 }
 # Within a folder: what every file may import of its siblings ("*": any). `__init__` imports all.
-SHARED = {"potentials": {"base"}, "kernels": {"*"}, "examples": {"*"}, "config": {"*"}, "build": {"*"}}
+SHARED = {
+    "potentials": {"base"},
+    "orbitals": {"*"},
+    "report": {"figures"},
+    "kernels": {"*"},
+    "examples": {"*"},
+    "config": {"*"},
+    "build": {"*"},
+}
 
 
 def read(folder: Path) -> dict[str, str]:

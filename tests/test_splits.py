@@ -66,7 +66,7 @@ CLOSURES = [
 
 @pytest.mark.parametrize(("name", "correction", "split", "space"), CLOSURES)
 def test_pair_forces_of_a_particle_sum_to_the_gradient(name, correction, split, space):
-    of = System(verify.POTENTIALS[name](), space, MASSES, None, None, correction, split)
+    of = System(verify.POTENTIALS[name].make(), space, MASSES, None, None, correction, split)
     k = of.states - 1
 
     @jax.jit
@@ -93,7 +93,7 @@ def test_pair_forces_of_a_particle_sum_to_the_gradient(name, correction, split, 
 
 
 def test_pair_forces_on_a_neighbour_list_are_those_on_all_pairs():
-    of = System(verify.POTENTIALS["stillinger_weber"](), TRICLINIC, MASSES, split="distance")
+    of = System(verify.POTENTIALS["stillinger_weber"].make(), TRICLINIC, MASSES, split="distance")
     x, p = positions(3), np.random.default_rng(0).normal(size=(N, 3))
     listed = neighbour_list(TRICLINIC, x, of.potential.cutoff)
     assert listed.to.shape[1] < N
@@ -255,7 +255,7 @@ def isometry(seed):
     return turn * np.sign(np.diag(upper)), rng.normal(size=3)
 
 
-DISTANCE_FORMS = {name: verify.POTENTIALS[name]() for name in ("stillinger_weber_thirds", "two_state_fluid")}
+DISTANCE_FORMS = {name: verify.POTENTIALS[name].make() for name in ("stillinger_weber_thirds", "two_state_fluid")}
 
 
 @functools.cache

@@ -1,22 +1,21 @@
 """Modules from the configuration: space, potential, system, grids, start, density, integrator, in internal units."""
 
-from typing import NamedTuple
-
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmd_iz.build.grids import grids_of
-from jaxmd_iz.build.lattice import kinds, lattice, scatter
 from jaxmd_iz.build.names import keys_of
-from jaxmd_iz.build.potentials import external_of, potential_of
+from jaxmd_iz.build.potentials import electrons_of, external_of, potential_of
+from jaxmd_iz.build.start import Start, snapshots_of, space_of, start_of, units_of
 from jaxmd_iz.checks import must
-from jaxmd_iz.config import Config
+from jaxmd_iz.config import SEVERAL, Config
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import AbstractIntegrator, Baoab, ForestRuth, VelocityVerlet
+from jaxmd_iz.nonlinear import Iterated
+from jaxmd_iz.potentials import DiagonalPartition
 from jaxmd_iz.simulation import Grid
-from jaxmd_iz.snapshots import Snapshots, read_snapshots
-from jaxmd_iz.space import AbstractSpace, Free, Periodic
+from jaxmd_iz.space import AbstractSpace
 from jaxmd_iz.system import System
-from jaxmd_iz.units import Units, units
 
 __all__ = [
     "Grid",
@@ -32,151 +31,6 @@ __all__ = [
     "system_of",
     "units_of",
 ]
-
-
-class Start(NamedTuple):
-    """Where sampling starts, in internal units: x (n, D), species (n,), their names, masses (n,)."""
-
-    x: np.ndarray
-    species: np.ndarray
-    names: tuple[str, ...]
-    masses: np.ndarray
-
-
-def units_of(config: Config) -> Units:
-    """The unit system of the configuration."""
-    return units(config.units.system)
-
-
-def snapshots_of(config: Config) -> Snapshots | None:
-    """The start file: its last frame, or every frame with velocities for `density.kind = "given"`; None without one.
-
-    Args:
-        config: tables `density`, `units`, `species` and `space`.
-
-    Raises:
-        InputError: a file that cannot be read or does not fit.
-    """
-    if config.density.start in ("lattice", "random"):
-        return None
-    given = config.density.kind == "given"
-    with keys_of("", path="density.start", file_units="units.files", dimensions="space.dimensions"):
-        return read_snapshots(
-            config.density.start,
-            units_of(config),
-            config.units.files,
-            config.species or None,
-            configurational=not given,
-            frames=None if given else slice(-1, None),
-            dimensions=config.space.dimensions,
-        )
-
-
-def space_of(config: Config, snapshots: Snapshots | None = None) -> AbstractSpace:
-    """Free space, or the periodic cell: of the configuration, of the file, or the cube for n and the number density.
-
-    Args:
-        config: tables `space` and `density`.
-        snapshots: the frames in use; by default those of the start file, if there is one.
-
-    Returns:
-        The space in internal units.
-
-    Raises:
-        InputError: no cell, or two that differ.
-    """
-    dim, density, cell = config.space.dimensions, config.density, config.space.cell
-    if config.space.kind == "free":
-        return Free(dim)
-    snapshots = snapshots_of(config) if snapshots is None else snapshots
-    with keys_of("space"):
-        own = None if cell is None else Periodic(cell)
-        if snapshots is not None:
-            if own is None:
-                must(snapshots.cell is not None, "cell", "be given", f"`{snapshots.path}` has none")
-                return Periodic(snapshots.cell)
-            scale = 1e-6 * np.abs(own.matrix).max()
-            agree = snapshots.cell is None or np.allclose(own.matrix, snapshots.cell, rtol=0, atol=scale)
-            remedy = f"`{snapshots.path}` has another one: leave `space.cell` out to take that."
-            must(agree, "cell", "be that of the file", f"it is {own.matrix.tolist()}", remedy)
-        if own is not None:
-            return own
-        remedy = "Give it, or `density.number` and `density.number_density`, or a start file that has a cell."
-        told = density.number is not None and density.number_density is not None
-        must(told, "cell", "be given in a periodic space", "it is missing", remedy)
-        return Periodic([_edge(config)] * dim)
-
-
-def _edge(config: Config) -> float:
-    """Edge of the cube for n and the number density."""
-    number, density = config.density.number, config.density.number_density
-    must(number is not None, "density.number", "be given for a start without a file", "it is missing")
-    must(density is not None, "density.number_density", "be given for a start in free space", "it is missing")
-    assert number is not None and density is not None
-    return (number / density) ** (1 / config.space.dimensions)
-
-
-def start_of(config: Config, snapshots: Snapshots | None = None) -> Start:
-    """The configuration from which every chain starts.
-
-    Args:
-        config: tables `density`, `space`, `species`, `potential` and `units`.
-        snapshots: the frames in use, of which the last is taken; by default those of the start file.
-
-    Returns:
-        Start, in internal units.
-
-    Raises:
-        InputError: masses or numbers of particles that are missing or do not agree.
-    """
-    snapshots = snapshots_of(config) if snapshots is None else snapshots
-    reduced = config.units.system == "lj"
-    if snapshots is not None:
-        masses = snapshots.masses
-        if masses is None:
-            listed = ", ".join(f"`{name}`" for name in snapshots.names)
-            must(reduced, "species", f"give masses for {listed}", f"neither it nor `{snapshots.path}` does")
-            masses = np.ones(len(snapshots.species))
-        return Start(snapshots.x[-1], snapshots.species, snapshots.names, masses)
-    density, dim = config.density, config.space.dimensions
-    if not config.species:
-        must(
-            reduced,
-            "species",
-            "give the mass of each species",
-            "it is empty",
-            "For example `[species]` with `Ar = 39.95`.",
-        )
-    species = config.species or {"X": 1.0}
-    space, rng = space_of(config), np.random.default_rng(density.seed)
-    if isinstance(space, Periodic):
-        cell, number, corner = space.matrix, _number(config, space), np.zeros(dim)
-    else:
-        cell, number = np.eye(dim) * _edge(config), density.number
-        corner = np.asarray(config.potential.external.centre) - _edge(config) / 2
-    assert number is not None
-    if density.start == "random":
-        x = scatter(cell, number, rng)
-    else:
-        x = lattice(cell, number, config.potential.kind == "stillinger_weber" and dim == 3)
-        x = x if isinstance(space, Periodic) else x - x.mean(axis=0) + _edge(config) / 2
-    equal = dict.fromkeys(species, 1 / len(species))
-    fractions = np.array([(density.composition or equal).get(name, 0.0) for name in species])
-    index = kinds(fractions, number, rng)
-    return Start(x + corner, index, tuple(species), np.array(list(species.values()))[index])
-
-
-def _number(config: Config, space: Periodic) -> int:
-    """n of a periodic start: given, or from the number density."""
-    number, density = config.density.number, config.density.number_density
-    if density is None:
-        must(number is not None, "density.number", "be given for a start without a file", "it is missing")
-    found = round(density * space.volume) if density is not None else number
-    assert found is not None
-    but = f"`density.number_density` and the cell make it {found}"
-    must(number is None or number == found, "density.number", "agree with the rest", f"it is {number} and {but}")
-    must(found > 0, "density.number_density", "leave a particle in the cell", f"it is {density}")
-    return found
 
 
 def system_of(
@@ -198,7 +52,17 @@ def system_of(
         InputError: a potential, correction, split or cell that do not go together.
     """
     names = names or tuple(config.species) or ("X",)
-    potential = potential_of(config, names, len(species))
+    if config.potential.kind == "electrons":
+        potential = electrons_of(config, names, np.asarray(species))
+    else:
+        potential = potential_of(config, names, len(species))
+    dtype = config.output.dtype
+    correction, iterations = config.surfaces.correction, config.surfaces.iterations
+    if config.surfaces.partition == "diagonal":
+        potential = DiagonalPartition(potential)
+    if iterations > 1 and correction != "none" and potential.states > 1:
+        with keys_of("surfaces"):
+            potential, correction = Iterated(potential, jnp.asarray(masses, dtype), correction, iterations), "none"
     if config.dynamics.neighbours == "list":
         but = "the potential reaches to infinity"
         must(np.isfinite(potential.cutoff), "dynamics.neighbours", "be `auto` or `dense`", but)
@@ -206,10 +70,10 @@ def system_of(
         return System(
             potential,
             space,
-            np.asarray(masses, config.output.dtype),
+            np.asarray(masses, dtype),
             np.asarray(species),
             external_of(config),
-            config.surfaces.correction,
+            correction,
             config.split.kind,
             len(names),
         )
@@ -238,8 +102,8 @@ def density_of(config: Config) -> Canonical:
 
 def _temperature(config: Config) -> float:
     """k_B T; of one state that is given, where it has no effect, 1."""
-    temperature, two = config.density.temperature, config.potential.kind == "two_state_fluid"
-    if temperature is None and config.density.kind == "given" and not two:
+    temperature, several = config.density.temperature, config.potential.kind in SEVERAL
+    if temperature is None and config.density.kind == "given" and not several:
         return 1.0
     must(temperature is not None, "density.temperature", "be given", "it is missing")
     return units_of(config).to_internal(temperature, "temperature")

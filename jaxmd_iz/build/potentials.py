@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmd_iz import potentials
+from jaxmd_iz import models, potentials
 from jaxmd_iz.build.names import keys_of
 from jaxmd_iz.checks import must
 from jaxmd_iz.config import AXES, SW_FILES, Config, CouplingTable, PotentialTable
+from jaxmd_iz.orbitals.basis import atomic_number
 from jaxmd_iz.potentials import AbstractExternal, AbstractPairPotential, AbstractPotential
 from jaxmd_iz.units import convert
 
@@ -37,6 +38,13 @@ def potential_of(config: Config, names: tuple[str, ...], particles: int) -> Abst
             main: AbstractPotential = _stillinger_weber(config, names)
         elif table.kind == "two_state_fluid":
             return _two_states(table, names, particles)
+        elif table.kind == "exciton_fluid":
+            return _lowest(_excitons(table, names, particles), table.states)
+        elif table.kind == "model":
+            assert table.model is not None
+            own = {name: f"potential.parameters.{name}" for name in table.parameters or {}}
+            with keys_of("", path="template", **own):
+                return models.potential_of(table.model, table.parameters, table.template, table.states)
         else:
             main = _pair(table, table.kind, names)
         if not table.bonds:
@@ -78,13 +86,49 @@ def _by_species(name: str, value, names: tuple[str, ...]) -> np.ndarray:
     return array
 
 
-def _two_states(table: PotentialTable, names: tuple[str, ...], particles: int) -> potentials.TwoStateFluid:
-    def gaussian(g: CouplingTable) -> potentials.Gaussian:
-        return potentials.Gaussian(g.amplitude, g.width, g.centre)
+def electrons_of(config: Config, names: tuple[str, ...], species: np.ndarray) -> AbstractPotential:
+    """Ab initio electrons on nuclei whose elements are the names of their species.
 
+    Args:
+        config: table `potential`.
+        names: names of the species.
+        species: (n,) species numbers.
+
+    Raises:
+        InputError: unknown elements, a spin or charge that does not fit, a basis too small for the states.
+    """
+    table = config.potential
+    with keys_of("potential", charges="species", electrons="potential.charge"):
+        charges = tuple(atomic_number(names[s]) for s in species)
+        electrons = potentials.Electrons(
+            charges,
+            basis=table.basis,
+            electrons=sum(charges) - table.charge,
+            spin=table.spin,
+            softening=table.softening,
+            confinement=table.confinement,
+        )
+        return potentials.Lowest(electrons, 3 if table.states is None else table.states)
+
+
+def _lowest(potential: AbstractPotential, states: int | None) -> AbstractPotential:
+    return potential if states is None else potentials.Lowest(potential, states)
+
+
+def _gaussian(g: CouplingTable) -> potentials.Gaussian:
+    return potentials.Gaussian(g.amplitude, g.width, g.centre)
+
+
+def _two_states(table: PotentialTable, names: tuple[str, ...], particles: int) -> potentials.TwoStateFluid:
     base = _pair(table, table.base, names)
-    coupling, shift = gaussian(table.coupling), gaussian(table.shift)
+    coupling, shift = _gaussian(table.coupling), _gaussian(table.shift)
     return potentials.TwoStateFluid(base, coupling, shift, table.gap, particles, table.gaussian_cutoff)
+
+
+def _excitons(table: PotentialTable, names: tuple[str, ...], particles: int) -> potentials.ExcitonFluid:
+    base, gap = _pair(table, table.base, names), 0.0 if table.gap is None else table.gap
+    coupling, shift = _gaussian(table.coupling), _gaussian(table.shift)
+    return potentials.ExcitonFluid(base, coupling, gap, particles, shift, table.gaussian_cutoff)
 
 
 def _stillinger_weber(config: Config, names: tuple[str, ...]) -> potentials.StillingerWeber:

@@ -12,19 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxmd_iz.checks import fail, must, nearest, refuse_unsupported
-from jaxmd_iz.config.rules import Table, default_of, it_is, toml
+from jaxmd_iz.config.potential import SEVERAL, SW_FILES, CouplingTable, ExternalTable, PotentialTable, ShiftTable
+from jaxmd_iz.config.rules import AXES, Table, default_of, it_is, toml
 from jaxmd_iz.config.tables import (
-    AXES,
-    SW_FILES,
-    CouplingTable,
     DensityTable,
     DynamicsTable,
-    ExternalTable,
     GridTable,
     MollifierTable,
     OutputTable,
-    PotentialTable,
-    ShiftTable,
     SpaceTable,
     SplitTable,
     SurfacesTable,
@@ -34,6 +29,7 @@ from jaxmd_iz.config.together import Config
 
 __all__ = [
     "AXES",
+    "SEVERAL",
     "SW_FILES",
     "Config",
     "CouplingTable",

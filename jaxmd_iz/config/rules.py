@@ -120,6 +120,11 @@ def by_name(item: Rule) -> Rule:
     return read
 
 
+AXES = ("x", "y", "z")
+ANY, POSITIVE, NOT_NEGATIVE = number(), number(above=0.0), number(least=0.0)
+VECTOR = numbers(ANY, (1,), "a list with a number for each dimension")
+
+
 def key(
     doc: str, rule: Rule, default: Any = MISSING, unit: str = "", auto: str = "", words: tuple[str, ...] | None = None
 ) -> Any:

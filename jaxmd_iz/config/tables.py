@@ -1,19 +1,27 @@
-"""The tables of the configuration, as frozen dataclasses: every key with its unit, default and documentation."""
+"""The tables of the configuration, as frozen dataclasses: every key with its unit, default and documentation.
 
-# ruff: noqa: RUF009 (`key` and `sub` give dataclass fields)
+That of the potential is in `potential`.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxmd_iz.config.rules import Numbers, Table, by_name, choice, flag, key, number, numbers, several, sub, text, whole
-
-AXES = ("x", "y", "z")
-SW_FILES = ("Si.sw",)  # Stillinger–Weber files that come with the package
-ANY, POSITIVE, NOT_NEGATIVE = number(), number(above=0.0), number(least=0.0)
-VECTOR = numbers(ANY, (1,), "a list with a number for each dimension")
-NUMBER_OR_VECTOR = numbers(ANY, (0, 1), "a number, or a list with one for each dimension")
-SPECIES = numbers(POSITIVE, (0, 1, 2), "a number, a list by species (mixed) or a matrix by species")
-MATRIX = numbers(POSITIVE, (0, 2), "a number or a matrix by species")
+from jaxmd_iz.config.rules import (
+    ANY,
+    AXES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    VECTOR,
+    Table,
+    by_name,
+    choice,
+    key,
+    numbers,
+    several,
+    text,
+    whole,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,141 +54,15 @@ class SpaceTable(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExternalTable(Table):
-    """[potential.external]"""
-
-    NAME: ClassVar[str] = "potential.external"
-    kind: str = key(
-        "external potential V_b: ½ k (x − c)², ¼ k (x − c)⁴, −f·x, or harmonic walls",
-        choice("none", "harmonic", "quartic", "uniform", "walls"),
-        "none",
-    )
-    stiffness: float | tuple[float, ...] | None = key(
-        "k; of `harmonic` also one for each dimension",
-        numbers(NOT_NEGATIVE, (0, 1), "a number of 0 or more, or one for each dimension"),
-        None,
-        "energy/length² (`quartic`: /length⁴)",
-        "needed by `harmonic`, `quartic`, `walls`",
-    )
-    centre: float | tuple[float, ...] = key("c of `harmonic` and `quartic`", NUMBER_OR_VECTOR, 0.0, "length")
-    force: tuple[float, ...] | None = key("f of `uniform`", VECTOR, None, "energy/length", "needed by `uniform`")
-    axis: str | None = key("normal of the `walls`", choice(*AXES), None, auto="the last axis")
-    lower: float = key("where the lower wall begins", number(infinite=True), float("-inf"), "length")
-    upper: float = key("where the upper wall begins", number(infinite=True), float("inf"), "length")
-
-    def unused(self):
-        """Keys of other kinds."""
-        used = {
-            "none": set(),
-            "harmonic": {"stiffness", "centre"},
-            "quartic": {"stiffness", "centre"},
-            "uniform": {"force"},
-            "walls": {"stiffness", "axis", "lower", "upper"},
-        }
-        return {"stiffness", "centre", "force", "axis", "lower", "upper"} - used[self.kind]
-
-    def needed(self):
-        """The strength of each kind."""
-        return {"none": set(), "uniform": {"force"}}.get(self.kind, {"stiffness"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class CouplingTable(Table):
-    """[potential.coupling]"""
-
-    NAME: ClassVar[str] = "potential.coupling"
-    amplitude: float = key("h of the Gaussian h exp(−(r − r₀)²/2w²)", ANY, 0.0, "energy")
-    width: float = key("w of the Gaussian", POSITIVE, 1.0, "length")
-    centre: float = key("r₀ of the Gaussian", ANY, 0.0, "length")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShiftTable(CouplingTable):
-    """[potential.shift]"""
-
-    NAME: ClassVar[str] = "potential.shift"
-
-
-PAIR_KEYS = {
-    "lennard_jones": {"epsilon", "sigma", "cutoff", "truncation"},
-    "wca": {"epsilon", "sigma", "cutoff"},
-    "morse": {"depth", "steepness", "distance", "cutoff", "truncation"},
-    "soft_sphere": {"epsilon", "sigma", "exponent", "cutoff", "truncation"},
-}
-STATE_KEYS = {"base", "gap", "coupling", "shift", "gaussian_cutoff"}
-OWN_KEYS = {"tail", "share", "file", "bonds", "bond_cutoff", *STATE_KEYS}.union(*PAIR_KEYS.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class PotentialTable(Table):
-    """[potential]"""
-
-    NAME: ClassVar[str] = "potential"
-    kind: str = key("potential", choice(*PAIR_KEYS, "stillinger_weber", "two_state_fluid", "bonds"), "lennard_jones")
-    epsilon: Numbers | None = key(
-        "ε of `lennard_jones`, `wca`, `soft_sphere`: a number, one a species (mixed by Lorentz–Berthelot) or a matrix",
-        SPECIES, None, "energy", "1 in `lj` units, else needed",
-    )  # fmt: skip
-    sigma: Numbers | None = key("σ, likewise", SPECIES, None, "length", "1 in `lj` units, else needed")
-    exponent: float = key("n of `soft_sphere`, ε (σ/r)ⁿ", POSITIVE, 12.0)
-    depth: Numbers | None = key("D of `morse`: a number or a matrix", MATRIX, None, "energy", "needed by `morse`")
-    steepness: Numbers | None = key("a of `morse`, likewise", MATRIX, None, "1/length", "needed by `morse`")
-    distance: Numbers | None = key("r₀ of `morse`, likewise", MATRIX, None, "length", "needed by `morse`")
-    cutoff: float | None = key(
-        "range r_c of the pair potential",
-        POSITIVE,
-        None,
-        "length",
-        "2.5 max σ; of `wca` 2^{1/6} max σ; needed by `morse`",
-    )
-    truncation: str = key(
-        "at r_c: nothing, φ shifted to 0, or φ and φ′", choice("cut", "shift", "force_shift"), default="cut"
-    )
-    tail: bool = key("`lennard_jones` with `cut`: correct energy and pressure for what lies beyond r_c", flag, False)
-    share: str = key("whom `stillinger_weber` gives a triplet's energy", choice("central", "thirds"), "central")
-    file: str | None = key(
-        "parameter file of `stillinger_weber` in the format of LAMMPS; `Si.sw` (metal) comes with the package",
-        text, None, auto="`Si.sw`", words=SW_FILES,
-    )  # fmt: skip
-    base: str = key("φ of `two_state_fluid`, with its parameters", choice(*PAIR_KEYS), "lennard_jones")
-    gap: float | None = key("Δ of `two_state_fluid`", ANY, None, "energy", "needed by `two_state_fluid`")
-    gaussian_cutoff: float | None = key("range of c and δ", POSITIVE, None, "length", "that of φ")
-    bonds: tuple[tuple[float, ...], ...] = key(
-        "harmonic bonds ½ k (r − r₀)² as [i, j, k, r₀] with particles from 0; `kind = \"bonds\"` has nothing else",
-        several(numbers(ANY, (1,), "a list of bonds [i, j, k, r₀]"), "a list of bonds [i, j, k, r₀]"), (),
-    )  # fmt: skip
-    bond_cutoff: float | None = key(
-        "a length that no bond reaches", POSITIVE, None, "length", "`cutoff`, else infinite"
-    )
-    coupling: CouplingTable = sub(CouplingTable, "c(r) of `two_state_fluid`")
-    shift: ShiftTable = sub(ShiftTable, "δ(r) of `two_state_fluid`")
-    external: ExternalTable = sub(ExternalTable, "external potential")
-
-    def unused(self):
-        """Keys of other kinds."""
-        used = {
-            **PAIR_KEYS,
-            "lennard_jones": PAIR_KEYS["lennard_jones"] | {"tail"},
-            "stillinger_weber": {"share", "file"},
-            "two_state_fluid": STATE_KEYS | PAIR_KEYS[self.base],
-            "bonds": set(),
-        }
-        bonds = {"bonds", "bond_cutoff"} if self.kind != "two_state_fluid" else set()
-        return OWN_KEYS - used[self.kind] - bonds
-
-    def needed(self):
-        """Keys that the kind, or the base, cannot do without."""
-        own = {"two_state_fluid": {"gap"}, "bonds": {"bonds"}}.get(self.kind, set())
-        pair = self.base if self.kind == "two_state_fluid" else self.kind
-        return own | (PAIR_KEYS["morse"] - {"truncation"} if pair == "morse" else set())
-
-
-@dataclass(frozen=True, kw_only=True)
 class SurfacesTable(Table):
     """[surfaces]"""
 
     NAME: ClassVar[str] = "surfaces"
     correction: str = key("surface λ_k (`none`) or λ̄_k with κ = ¼ or ½", choice("paper", "none", "dboc"), "paper")
+    iterations: int = key("iterations of the nonlinear eigenproblem (5.3)", whole(1, 4), 1)
+    partition: str = key(
+        "Vⁿ as in (2.8), or its diagonal (2.11) in the adiabatic basis", choice("full", "diagonal"), "full"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +137,13 @@ class DensityTable(Table):
     number: int | None = key("particles", whole(1), None, auto="from `number_density` and `space.cell`, or the file")
     number_density: float | None = key(
         "particles per volume", POSITIVE, None, "1/lengthᴰ", "from `number` and `space.cell`"
+    )
+    positions: tuple[tuple[float, ...], ...] = key(
+        "where each particle starts, in place of `start`: rows of D numbers",
+        several(VECTOR, "a list of rows of numbers"), (), "length",
+    )  # fmt: skip
+    names: tuple[str, ...] = key(
+        "species of each particle of `positions`", several(text, "a list of names"), (), auto="all of one species"
     )
     composition: Mapping[str, float] | None = key(
         "fraction of each species, summing to 1", by_name(NOT_NEGATIVE), None, auto="equal fractions"

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jaxmd_iz.checks import must, one_of
-from jaxmd_iz.config.rules import by_name, it_is, number, sub, toml
+from jaxmd_iz.config.potential import PotentialTable
+from jaxmd_iz.config.rules import AXES, by_name, it_is, number, sub, toml
 from jaxmd_iz.config.tables import (
-    AXES,
     DensityTable,
     DynamicsTable,
     GridTable,
     MollifierTable,
     OutputTable,
-    PotentialTable,
     SpaceTable,
     SplitTable,
     SurfacesTable,
     UnitsTable,
 )
+from jaxmd_iz.models import MODELS
 
 _MASSES = by_name(number(above=0.0))
 
@@ -68,6 +68,8 @@ def _check_lengths(config: Config) -> None:
                 f"{dim} edge lengths or {dim} vectors" if name == "cell" else f"{dim} entries, one for each dimension"
             )
             must(fits, f"{table.NAME}.{name}", f"have {what}", it_is(value), "`space.dimensions` sets their number.")
+    fits = all(isinstance(row, tuple) and len(row) == dim for row in config.density.positions)
+    must(fits, "density.positions", f"have {dim} number{'s' * (dim > 1)} in each row", "a row has another length")
     for table in (config.grid, config.potential.external):
         names = ", ".join(f"`{a}`" for a in AXES[:dim])
         fits = table.axis is None or table.axis in AXES[:dim]
@@ -77,6 +79,14 @@ def _check_lengths(config: Config) -> None:
 def _check_potential(config: Config) -> None:
     """ε and σ are told outside `lj` units, in which both are 1."""
     table = config.potential
+    atomic = table.kind not in ("electrons", "model") or config.units.system == "atomic"
+    must(atomic, "units.system", f"be `atomic` for kind `{table.kind}`", f"it is `{config.units.system}`")
+    unbounded = table.kind not in ("electrons", "model") or config.space.kind == "free"
+    must(unbounded, "space.kind", f"be `free` for kind `{table.kind}`", "it is `periodic`")
+    flat = table.kind == "electrons" and config.space.dimensions != 3
+    must(not flat, "space.dimensions", "be 3 for kind `electrons`", f"it is {config.space.dimensions}")
+    again, none = config.surfaces.iterations, config.surfaces.correction == "none"
+    must(again == 1 or not none, "surfaces.iterations", "be left out with correction `none`", f"it is {again}")
     for name in ("epsilon", "sigma"):
         told = getattr(table, name) is not None or name in table.unused() or config.units.system == "lj"
         must(told, f"potential.{name}", f"be given in `{config.units.system}` units", "it is missing")
@@ -117,7 +127,8 @@ def _check_density(config: Config) -> None:
         must(density.start not in ("lattice", "random"), "density.start", "be a file for kind `given`", but)
     if density.kind == "given" or density.temperature is None:  # nothing will be sampled
         return
-    confines = external in ("harmonic", "quartic") or (external == "walls" and config.space.dimensions == 1)
+    confines = config.potential.kind == "model" and MODELS[config.potential.model or ""].confined
+    confines = confines or external in ("harmonic", "quartic") or (external == "walls" and config.space.dimensions == 1)
     remedy = "Without a confining V_b the canonical density of free particles has no integral."
     name, but = "potential.external.kind", f"it is `{external}`"
     must(confines or not free, name, "be `harmonic` or `quartic` to sample free space", but, remedy)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxmd_iz.report.figures import Image, dataset_images, drawing, weight_image
+from jaxmd_iz.report.figures import Image, dataset_images, drawing
+from jaxmd_iz.report.states import population_image, surface_images, weight_image
 from jaxmd_iz.store import write_text
 
+_SHOWN = 8  # diabatic states
 _LAWS = (("mass", "Mass"), ("momentum", "Momentum"), ("energy", "Energy"))
 _CSS = """
 :root{color-scheme:light}*{box-sizing:border-box}
@@ -41,6 +43,8 @@ _METHOD = (
     "Temperature T = (tr K − ρ|u|²)/(D k<sub>B</sub> N), K = Σ η p⊗p/M and N the number density.",
     "Several surfaces: every surface j runs from the same initial points with the weights of (5.16)–(5.21); u, σ and q "
     "follow from averaged moments. q<sub>j</sub>* is the weight of surface j: (5.17).",
+    "Populations: of surface j its weight; of diabatic state a the mean of |⟨χ<sub>a</sub>, Ψ<sub>j</sub>⟩|² along the "
+    "trajectories. Weights do not change in time: nothing hops.",
     "Standard errors: jackknife over groups of whole chains. Bands show ±1 and ±2 standard errors.",
     "Residual of a balance law: largest |sum of its terms| over the points y, divided by the largest sum of |terms|. "
     "Mass (3.3), momentum (3.7), energy (3.11).",
@@ -63,12 +67,43 @@ def write_report(path: str | Path, datasets: Mapping[str, Any], summary: Mapping
         InputError: if the file cannot be written.
     """
     with drawing():
-        parts = [_headline(datasets, summary), _weights(summary), _residuals(datasets, summary)]
+        parts = [
+            _headline(datasets, summary),
+            _weights(summary),
+            _populations(datasets, summary),
+            _residuals(datasets, summary),
+        ]
         parts += [_section(f"Fields: {name}", _rows(dataset_images(d))) for name, d in datasets.items()]
     parts += [_settings(datasets, summary), _section("How it was computed", _list(_METHOD))]
+    write_text(_page(title, "".join(parts)), path)
+
+
+def write_catalogue(path: str | Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a page of model systems with their sources and surfaces, whole or not at all.
+
+    Args:
+        path: the HTML file.
+        entries: dicts of `name`, `title`, `source`, `note`, and where there is a picture `s`, `levels`, `diabatic`,
+            `coupling`, `along`, `unit` as in `surface_images`.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    parts = []
+    with drawing():
+        for entry in entries:
+            body = f"<p><code>{escape(entry['name'])}</code>: {escape(entry['note'])}<br>{escape(entry['source'])}</p>"
+            if "s" in entry:
+                keys = ("s", "levels", "diabatic", "coupling", "along", "title", "unit")
+                body += _rows([surface_images(*(entry[k] for k in keys))])
+            parts.append(_section(entry["title"], body))
+    write_text(_page("Model systems of jaxmd-iz", "".join(parts)), path)
+
+
+def _page(title: str, body: str) -> str:
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    page = f"<title>{escape(title)}</title><style>{_CSS}</style></head><body><h1>{escape(title)}</h1>{''.join(parts)}"
-    write_text(f'<!DOCTYPE html><html lang="en"><head>{head}{page}</body></html>\n', path)
+    page = f"<title>{escape(title)}</title><style>{_CSS}</style></head><body><h1>{escape(title)}</h1>{body}"
+    return f'<!DOCTYPE html><html lang="en"><head>{head}{page}</body></html>\n'
 
 
 def _section(heading: str, body: str) -> str:
@@ -181,6 +216,31 @@ def _weights(summary: Mapping[str, Any]) -> str:
     errors = np.full(q.shape, np.nan) if given is None else np.atleast_1d(np.asarray(given, float))
     rows = [[str(k), _number(float(v), float(e))] for k, (v, e) in enumerate(zip(q, errors, strict=True))]
     return _section("Weights of the surfaces", _rows([[weight_image(q, errors)]]) + _table(["Surface j", "q_j*"], rows))
+
+
+def _populations(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Populations of the diabatic states at each frame, as a picture and a table."""
+    table = (summary.get("populations") or {}).get("diabatic")
+    if table is None or len(table["names"]) < 2:
+        return ""
+    value = np.asarray(table["value"], float)
+    error = np.array([[np.nan if e is None else e for e in row] for row in table["err"]], float)
+    times = [r.get("time", k) for k, r in enumerate(summary.get("residuals") or [{}] * len(value))]
+    times = np.asarray(times if len(times) == len(value) else np.arange(len(value)), float)
+    unit = _unit(datasets, "time")
+    largest = np.argsort(-value.mean(axis=0), kind="stable")[:_SHOWN]
+    names = [str(table["names"][a]) for a in largest]
+    image = population_image(times, value[:, largest], error[:, largest], names, unit)
+    rows = [
+        [
+            _number(float(t)),
+            *(_number(float(v), float(e)) for v, e in zip(value[k, largest], error[k, largest], strict=True)),
+        ]
+        for k, t in enumerate(times)
+    ]
+    note = f"<p>The {_SHOWN} largest of {value.shape[1]} states.</p>" if value.shape[1] > _SHOWN else ""
+    head = [f"Time [{unit}]" if unit else "Time", *names]
+    return _section("Populations of the diabatic states", note + _rows([[image]]) + _table(head, rows))
 
 
 def _rows(rows: Sequence[Sequence[Image]]) -> str:

@@ -1,4 +1,4 @@
-"""The report's pictures: weights, profiles with error bands, and maps of pressure and heat flux, as PNG."""
+"""The report's pictures: profiles with error bands, and maps of pressure and heat flux, as PNG."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 _TIMES = 3  # at most as many are drawn
 _STYLE = {
     **{"font.size": 10, "axes.grid": True, "grid.color": "#e3e7ec", "grid.linewidth": 0.7, "axes.axisbelow": True},
@@ -39,27 +39,6 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def weight_image(q: np.ndarray, errors: np.ndarray) -> Image:
-    """Bars of q_j*.
-
-    Args:
-        q: (d,) weights.
-        errors: (d,) standard errors, NaN where unknown.
-
-    Returns:
-        The picture.
-    """
-    figure, axes = _figure(height=1.0 + 0.4 * len(q))
-    axes.barh(range(len(q)), q, color=[_COLOURS[k % 6] for k in range(len(q))], height=0.6)
-    known = np.isfinite(errors)
-    if known.any():
-        axes.errorbar(q[known], np.flatnonzero(known), xerr=errors[known], fmt="none", ecolor="#1d242b", capsize=4)
-    axes.set(xlim=(0, 1), xlabel="$q_j^*$", ylabel="surface $j$", yticks=range(len(q)))
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    return _image(figure, "Weights q_j* of the surfaces" + (", ± one standard error." if known.any() else "."))
-
-
 def dataset_images(dataset: Any) -> list[list[Image]]:
     """Rows of pictures of one dataset: profiles of points on a line, maps of a plane of a grid, else a scatter.
 
@@ -80,7 +59,7 @@ def dataset_images(dataset: Any) -> list[list[Image]]:
     return _maps(dataset, y, shape if shape and sum(n > 1 for n in shape) > 1 else None)
 
 
-def _figure(width: float = 4.3, height: float = 3.1):
+def new_figure(width: float = 4.3, height: float = 3.1):
     """A figure with one axes."""
     from matplotlib.figure import Figure
 
@@ -88,22 +67,22 @@ def _figure(width: float = 4.3, height: float = 3.1):
     return figure, figure.add_subplot()
 
 
-def _image(figure: Any, caption: str) -> Image:
+def as_image(figure: Any, caption: str) -> Image:
     """The figure as a PNG."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=160, facecolor="white")
     return Image(base64.b64encode(data.getvalue()).decode(), caption)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that matplotlib shows as it stands."""
     return str(text).replace("$", r"\$")
 
 
-def _label(symbol: str, unit: str, power: str = "") -> str:
+def axis_label(symbol: str, unit: str, power: str = "") -> str:
     """An axis label such as "σ  [10⁻³ eV/Å³]"."""
     unit = "" if unit == "1" else unit
-    return _plain(f"{symbol}  [{power}{unit}]" if power or unit else symbol)
+    return plain_text(f"{symbol}  [{power}{unit}]" if power or unit else symbol)
 
 
 def _scale(*arrays: np.ndarray) -> tuple[float, str]:
@@ -154,10 +133,10 @@ def _profiles(dataset: Any, s: np.ndarray, along: str) -> list[list[Image]]:
         edges = [e for line in lines for _, _, _, v, d in line for e in (v, v - 2 * _known(d), v + 2 * _known(d))]
         factor, power = _scale(*edges)
         limits = _range(*(e / factor for e in edges))
-        label = _label(symbol, dataset[name].attrs.get("units", ""), power)
-        where = _label(along, unit)
+        label = axis_label(symbol, dataset[name].attrs.get("units", ""), power)
+        where = axis_label(along, unit)
         return [
-            _image(_panel(s[order], group, factor, limits, where, label), f"{title}{caption}")
+            as_image(_panel(s[order], group, factor, limits, where, label), f"{title}{caption}")
             for group, caption in zip(lines, captions, strict=True)
         ]
 
@@ -171,7 +150,7 @@ def _profiles(dataset: Any, s: np.ndarray, along: str) -> list[list[Image]]:
         k, text = times[-1]
         value, error = dataset["number_density"].values[k][order], dataset["number_density_err"].values[k][order]
         kinds = enumerate(dataset["species"].values)
-        lines = [(str(a), _COLOURS[c % 6], "-", value[:, c], error[:, c]) for c, a in kinds]
+        lines = [(str(a), COLOURS[c % 6], "-", value[:, c], error[:, c]) for c, a in kinds]
         scalars += panels("Number densities", "n", "number_density", [lines], [f" at {text}"])
 
     rows = [scalars]
@@ -192,7 +171,7 @@ def _profiles(dataset: Any, s: np.ndarray, along: str) -> list[list[Image]]:
         groups[2:2] = [("sigma", "σ", "Stress σ, off the diagonal", parts)]
     for name, symbol, title, parts in groups:
         found = [(data(name, *index), text, colour, style) for index, text, colour, style in parts]
-        lines = [[(t, _COLOURS[c % 6], style, v[k], e[k]) for (v, e), t, c, style in found] for k, _ in times]
+        lines = [[(t, COLOURS[c % 6], style, v[k], e[k]) for (v, e), t, c, style in found] for k, _ in times]
         rows.append(panels(title, symbol, name, lines, [f" at {text}" for _, text in times]))
     return rows if len(times) > 1 else [[image for row in rows for image in row]]
 
@@ -204,15 +183,15 @@ def _known(errors: np.ndarray) -> np.ndarray:
 
 def _shades(count: int) -> list[str]:
     """One colour per time, dark to light."""
-    return {1: [_COLOURS[0]], 2: ["#440154", "#5ec962"]}.get(count, ["#440154", "#31688e", "#5ec962"])
+    return {1: [COLOURS[0]], 2: ["#440154", "#5ec962"]}.get(count, ["#440154", "#31688e", "#5ec962"])
 
 
 def _panel(s: np.ndarray, lines: Sequence[_Line], factor: float, limits, along: str, label: str):
     """One panel with bands of ±1 and ±2 standard errors."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for text, colour, style, value, error in lines:
         value, error = value / factor, error / factor
-        axes.plot(s, value, style, color=colour, label=_plain(text), marker="" if len(s) > 1 else "o")
+        axes.plot(s, value, style, color=colour, label=plain_text(text), marker="" if len(s) > 1 else "o")
         for width, alpha in ((1, 0.28), (2, 0.13)):
             axes.fill_between(s, value - width * error, value + width * error, color=colour, alpha=alpha, linewidth=0)
     axes.set(xlabel=along, ylabel=label, ylim=limits, xlim=_range(s, pad=0.0))
@@ -234,7 +213,7 @@ def _maps(dataset: Any, y: np.ndarray, shape: tuple[int, ...] | None) -> list[li
     size = np.linalg.norm(flux, axis=-1)
     points = y[plane][..., across]
     unit = dataset["y_x"].attrs.get("units", "")
-    labels = tuple(_label(names[a], unit) for a in across)
+    labels = tuple(axis_label(names[a], unit) for a in across)
     error = dataset["q_err"].values if "q_err" in dataset else np.array(np.nan)
     known = error[np.isfinite(error)]
     rows = []
@@ -245,14 +224,14 @@ def _maps(dataset: Any, y: np.ndarray, shape: tuple[int, ...] | None) -> list[li
             ("Heat flux |q|, arrows: its components in the plane", "|q|", "q", size, flux[k][..., across]),
         ):
             factor, power = _scale(value)
-            label = _label(symbol, dataset[name].attrs.get("units", ""), power)
+            label = axis_label(symbol, dataset[name].attrs.get("units", ""), power)
             caption = f"{title}, {where} at {text}."
             if name == "q" and known.size:
                 caption += (
                     f" Median standard error of a component: {np.median(known):.2g} {dataset['q'].attrs['units']}."
                 )
             limits = _range(value / factor, pad=0.0)
-            row.append(_image(_map(points, value[k] / factor, limits, label, labels, arrows, shape is None), caption))
+            row.append(as_image(_map(points, value[k] / factor, limits, label, labels, arrows, shape is None), caption))
         rows.append(row)
     return rows
 
@@ -271,7 +250,7 @@ def _plane(y: np.ndarray, shape: tuple[int, ...] | None, names: list[str]):
 
 def _map(points: np.ndarray, value: np.ndarray, limits, label: str, labels, arrows, scatter: bool):
     """One map with its colour bar."""
-    figure, axes = _figure(4.3, 3.7)
+    figure, axes = new_figure(4.3, 3.7)
     across, up = points[..., 0], points[..., 1]
     options = {"cmap": "viridis" if arrows is None else "cividis", "vmin": limits[0], "vmax": limits[1]}
     if not scatter:

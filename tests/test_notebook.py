@@ -1,0 +1,133 @@
+"""The notebook is the run of its source: same cells, no error, a picture in each section, nothing of the machine."""
+
+import ast
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+SOURCE, NOTEBOOK = FOLDER / "surfaces.py", FOLDER / "surfaces.ipynb"
+MOST = 1_000_000  # bytes
+MACHINE = re.compile(r"/(work|root|home|tmp|opt|usr|var|Users)/|[A-Z]:\\\\|\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
+RUN = "import nbclient, nbformat, sys; nbclient.NotebookClient(nbformat.read(sys.argv[1], 4), timeout=600).execute()"
+
+
+def cells_of(percent: str) -> list[tuple[str, str]]:
+    """(kind, text) of every cell of a percent script, without its header."""
+    found = []
+    for block in re.split(r"^(?=# %%)", percent, flags=re.M)[1:]:
+        mark, _, text = block.partition("\n")
+        if "[markdown]" in mark:
+            found.append(("markdown", re.sub(r"^# ?", "", text.strip(), flags=re.M)))
+        else:
+            found.append(("code", text.strip()))
+    return found
+
+
+def text_of(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "".join(value)
+
+
+def words(node):
+    """Every string of a notebook but its pictures, keys too."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key
+            if key != "image/png":
+                yield from words(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from words(value)
+    elif isinstance(node, str):
+        yield node
+
+
+def faults(notebook: dict, percent: str) -> list[str]:
+    """What keeps the notebook from being a clean run of the script."""
+    found, pictures, code = [], {}, 0
+    section = None
+    held = [(cell["cell_type"], text_of(cell["source"]).strip()) for cell in notebook["cells"]]
+    if held != cells_of(percent):
+        found.append("its cells are not those of the script")
+    for cell in notebook["cells"]:
+        text = text_of(cell["source"])
+        if cell["cell_type"] == "markdown" and (heading := re.search(r"^## .*", text, re.M)):
+            section = heading.group()
+            pictures[section] = 0
+        if cell["cell_type"] != "code":
+            continue
+        code += 1
+        if cell["execution_count"] != code:
+            found.append(f"code cell {code} was not run in its order")
+        for output in cell["outputs"]:
+            if output["output_type"] == "error" or output.get("name") == "stderr":
+                found.append(f"code cell {code} complained")
+            if section and "image/png" in output.get("data", {}):
+                pictures[section] += 1
+        if cell["metadata"]:
+            found.append(f"code cell {code} has metadata")
+    found += [f"{section} has no picture" for section, count in pictures.items() if not count]
+    found += [f"it names a place or a time: {m.group()}" for word in words(notebook) if (m := MACHINE.search(word))]
+    return found
+
+
+@pytest.fixture(scope="module")
+def notebook() -> dict:
+    return json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def percent() -> str:
+    return SOURCE.read_text(encoding="utf-8")
+
+
+def test_notebook_is_a_clean_run_of_its_source(notebook, percent):
+    assert len([kind for kind, _ in cells_of(percent) if kind == "code"]) >= 5  # a setup and four sections
+    assert faults(notebook, percent) == []
+    assert NOTEBOOK.stat().st_size < MOST
+
+
+def test_first_cell_sets_64_bits_before_anything_else_is_imported(percent):
+    first = next(text for kind, text in cells_of(percent) if kind == "code")
+    head = [ast.unparse(statement) for statement in ast.parse(first).body[:2]]
+    assert head == ["import jax", "jax.config.update('jax_enable_x64', True)"]
+
+
+def changed(notebook, how):
+    other = copy.deepcopy(notebook)
+    how([cell for cell in other["cells"] if cell["cell_type"] == "code"])
+    return other
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (lambda code: code[0].update(source="import numpy"), "not those of the script"),
+        (lambda code: code[1].update(execution_count=None), "not run in its order"),
+        (lambda code: code[1]["outputs"].append({"output_type": "error"}), "complained"),
+        (lambda code: code[1].update(outputs=[]), "has no picture"),
+        (lambda code: code[2]["metadata"].update(execution={"start": "2020-01-01T00:00:00"}), "place or a time"),
+        (lambda code: code[2]["metadata"].update(tags=["a"]), "has metadata"),
+        (
+            lambda code: code[0]["outputs"].append({"output_type": "stream", "text": ["/home/me/a.py"]}),
+            "place or a time",
+        ),
+    ],
+)
+def test_check_can_fail(notebook, percent, how, says):
+    assert any(says in fault for fault in faults(changed(notebook, how), percent))
+
+
+def test_notebook_runs():
+    if not os.environ.get("JAXMD_IZ_NOTEBOOKS"):
+        pytest.skip("takes a minute: set JAXMD_IZ_NOTEBOOKS=1 and install the extra `nb` to run the notebook")
+    pytest.importorskip("nbmake", reason="the extra `nb` is not installed: the notebook is not run")
+    # in a process of its own, without this session's rule that a warning of any package is an error
+    done = subprocess.run([sys.executable, "-c", RUN, str(NOTEBOOK)], cwd=FOLDER, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
