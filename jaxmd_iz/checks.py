@@ -4,12 +4,14 @@ Static facts raise `InputError` at construction; traced ones go through `must_tr
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from typing import NoReturn, TypeVar
 
 import equinox as eqx
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool
 
 T = TypeVar("T")
@@ -50,6 +52,24 @@ def fail(argument: str, requirement: str, but: str, remedy: str = "") -> NoRetur
     """
     message = f"Argument `{argument}` must {requirement}, but {but.rstrip('.')}."
     raise InputError(f"{message} {remedy.strip()}".rstrip())
+
+
+def must_be_number(argument: str, value: Array, positive: bool = False) -> None:
+    """Raises unless an array is a finite number, and a positive one if asked; traced values pass.
+
+    Args:
+        argument: name of the argument.
+        value: the array.
+        positive: whether it must be above 0.
+
+    Raises:
+        InputError: if it is not.
+    """
+    must(value.ndim == 0, argument, "be a number", f"its shape is {value.shape}")
+    if not isinstance(value, Tracer):
+        number = float(value)
+        must(math.isfinite(number), argument, "be finite", f"it is {number}")
+        must(number > 0 or not positive, argument, "be positive", f"it is {number:g}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.potentials.base import (
     AbstractMovingFrame,
     AbstractPotential,
+    AbstractWrapper,
     displaced,
     matrix_gradient,
     matrix_partition,
@@ -68,7 +69,7 @@ def electron_matrix(
     return jnp.sum(electron_matrices(potential, e, masses, correction), axis=0)
 
 
-class Iterated(AbstractPotential):
+class Iterated(AbstractWrapper):
     """The matrices Wⁿ after some iterations of (5.3), as a potential: use it with correction `none`.
 
     Each iteration differentiates the one before in every coordinate, so the cost grows as (nD)^iterations.
@@ -102,31 +103,6 @@ class Iterated(AbstractPotential):
     def states(self):
         """d of the potential."""
         return self.potential.states
-
-    @property
-    def cutoff(self):
-        """That of the potential."""
-        return self.potential.cutoff
-
-    @property
-    def invariant(self):
-        """As of the potential."""
-        return self.potential.invariant
-
-    @property
-    def complex(self):
-        """As of the potential."""
-        return self.potential.complex
-
-    @property
-    def y_space(self):
-        """As of the potential."""
-        return getattr(self.potential, "y_space", True)
-
-    @property
-    def own_bonds(self):
-        """False: Gⁿ depends on every bond."""
-        return False
 
     def partition(self, e):
         """Wⁿ after the iterations, (n, d, d)."""

@@ -10,6 +10,7 @@ from jaxmd_iz.checks import must
 from jaxmd_iz.potentials.base import (
     AbstractMovingFrame,
     AbstractPotential,
+    AbstractWrapper,
     displaced,
     matrix_gradient,
     matrix_partition,
@@ -26,7 +27,7 @@ def _frame(potential: AbstractPotential, e: Edges) -> Inexact[Array, "N d"]:
     return jax.lax.complex(own, jnp.zeros_like(own)) if potential.complex else own
 
 
-class Lowest(AbstractMovingFrame):
+class Lowest(AbstractWrapper, AbstractMovingFrame):
     """The d lowest states of a potential of N: Vⁿ = C*V̂ⁿC with the eigenvectors C, N × d, of V̂; V = diag(λ_1 … λ_d).
 
     This is the reduction (2.11). Its basis moves with x, so couplings among the d states are kept and those to the
@@ -53,31 +54,6 @@ class Lowest(AbstractMovingFrame):
             f"it is {self.states}",
             "Keep fewer states, or give a larger electron basis.",
         )
-
-    @property
-    def cutoff(self):
-        """That of the potential."""
-        return self.potential.cutoff
-
-    @property
-    def invariant(self):
-        """As of the potential."""
-        return self.potential.invariant
-
-    @property
-    def complex(self):
-        """As of the potential."""
-        return self.potential.complex
-
-    @property
-    def own_bonds(self):
-        """False: the states depend on every bond."""
-        return False
-
-    @property
-    def y_space(self):
-        """As of the potential."""
-        return getattr(self.potential, "y_space", True)
 
     def _states(self, e):
         energies, psi = eigen.eigh(matrix_total(self.potential, e))
@@ -109,7 +85,7 @@ class Lowest(AbstractMovingFrame):
         return _frame(self.potential, e) @ self._states(e)[1]
 
 
-class DiagonalPartition(AbstractMovingFrame):
+class DiagonalPartition(AbstractWrapper, AbstractMovingFrame):
     """The partition as (2.11) has it, Vⁿ = Σ_k λ_kⁿ Ψ_k⟨Ψ_k, ·⟩, in place of the full Vⁿ of (2.8); V is the same.
 
     λ_kⁿ is the same without the nonlinear correction; with it λ̄_kⁿ differs, since its states are not those of V.
@@ -124,31 +100,6 @@ class DiagonalPartition(AbstractMovingFrame):
     def states(self):
         """d of the potential."""
         return self.potential.states
-
-    @property
-    def cutoff(self):
-        """That of the potential."""
-        return self.potential.cutoff
-
-    @property
-    def invariant(self):
-        """As of the potential."""
-        return self.potential.invariant
-
-    @property
-    def complex(self):
-        """As of the potential."""
-        return self.potential.complex
-
-    @property
-    def own_bonds(self):
-        """False: the states depend on every bond."""
-        return False
-
-    @property
-    def y_space(self):
-        """As of the potential."""
-        return getattr(self.potential, "y_space", True)
 
     def total(self, e):
         """V(x) of the potential."""

@@ -54,6 +54,37 @@ class AbstractMovingFrame(AbstractPotential):
         """The basis χ in columns, in terms of N orthonormal diabatic states."""
 
 
+class AbstractWrapper(AbstractPotential):
+    """A potential made of another one, whose states depend on every bond; range, symmetry and kind are those of it."""
+
+    potential: eqx.AbstractVar[AbstractPotential]
+
+    @property
+    def cutoff(self):
+        """That of the potential."""
+        return self.potential.cutoff
+
+    @property
+    def invariant(self):
+        """As of the potential."""
+        return self.potential.invariant
+
+    @property
+    def complex(self):
+        """As of the potential."""
+        return self.potential.complex
+
+    @property
+    def own_bonds(self):
+        """False."""
+        return False
+
+    @property
+    def y_space(self):
+        """Whether positions are places in space, as of the potential."""
+        return getattr(self.potential, "y_space", True)
+
+
 class Row(eqx.Module):
     """The bonds of one particle (or of many, stacked), as a function of distances alone."""
 

@@ -6,10 +6,9 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from jaxmd_iz.checks import must
+from jaxmd_iz.checks import must, must_be_number
 from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractTwoStatePair
 from jaxmd_iz.shapes import Scalar
 
@@ -18,15 +17,6 @@ ONSET = 0.8  # of the cutoff: where the switch begins
 
 def _real(value) -> Float[Array, "..."]:
     return jnp.asarray(value, float)
-
-
-def _check_number(name: str, value: Array, positive: bool = False) -> None:
-    must(value.ndim == 0, name, "be a number", f"its shape is {value.shape}")
-    if isinstance(value, Tracer):
-        return
-    number = float(value)
-    must(math.isfinite(number), name, "be finite", f"it is {number}")
-    must(number > 0 or not positive, name, "be positive", f"it is {number:g}")
 
 
 class Gaussian(eqx.Module):
@@ -46,9 +36,9 @@ class Gaussian(eqx.Module):
     centre: Scalar = eqx.field(converter=_real)
 
     def __check_init__(self):
-        _check_number("amplitude", self.amplitude)
-        _check_number("width", self.width, positive=True)
-        _check_number("centre", self.centre)
+        must_be_number("amplitude", self.amplitude)
+        must_be_number("width", self.width, positive=True)
+        must_be_number("centre", self.centre)
 
     def __call__(self, r: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """g(r), in the dtype of r."""
@@ -116,7 +106,7 @@ class TwoStateFluid(AbstractTwoStatePair):
         self.gaussian_cutoff = float(base.cutoff if cutoff is None else cutoff)
         but = f"it is {self.gaussian_cutoff}"
         must(self.gaussian_cutoff > 0, "cutoff", "be positive", but)
-        _check_number("gap", self.gap)
+        must_be_number("gap", self.gap)
 
     @property
     def cutoff(self):

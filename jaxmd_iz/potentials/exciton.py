@@ -7,10 +7,9 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from jaxmd_iz.checks import must
+from jaxmd_iz.checks import must, must_be_number
 from jaxmd_iz.potentials.base import AbstractDistancePotential, AbstractPairPotential, rows
 from jaxmd_iz.shapes import Scalar
 
@@ -19,15 +18,6 @@ ONSET = 0.8  # of the cutoff: where the window begins to close
 
 def _real(value) -> Float[Array, "..."]:
     return jnp.asarray(value, float)
-
-
-def _check(name: str, value: Array, positive: bool = False) -> None:
-    must(value.ndim == 0, name, "be a number", f"its shape is {value.shape}")
-    if isinstance(value, Tracer):
-        return
-    number = float(value)
-    must(math.isfinite(number), name, "be finite", f"it is {number}")
-    must(number > 0 or not positive, name, "be positive", f"it is {number:g}")
 
 
 class Dipolar(eqx.Module):
@@ -45,8 +35,8 @@ class Dipolar(eqx.Module):
     length: Scalar = eqx.field(converter=_real)
 
     def __check_init__(self):
-        _check("amplitude", self.amplitude)
-        _check("length", self.length, positive=True)
+        must_be_number("amplitude", self.amplitude)
+        must_be_number("length", self.length, positive=True)
 
     def __call__(self, r: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """J(r), in the dtype of r."""
@@ -110,7 +100,7 @@ class ExcitonFluid(AbstractDistancePotential):
         self.site_energy, self.particles = _real(site_energy), particles
         self.exciton_cutoff = float(base.cutoff if cutoff is None else cutoff)
         must(self.exciton_cutoff > 0, "cutoff", "be positive", f"it is {self.exciton_cutoff}")
-        _check("site_energy", self.site_energy)
+        must_be_number("site_energy", self.site_energy)
 
     @property
     def cutoff(self):
