@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from jaxmd_iz.geometric_phase import CHARTS, eigenvectors_in_chart, mixing_angle
+from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import VelocityVerlet, trajectory
+from jaxmd_iz.mollifiers import Polynomial
 from jaxmd_iz.potentials.base import FromFunction
 from jaxmd_iz.potentials.conical import LepsH3
+from jaxmd_iz.potentials.vibronic import JahnTeller
+from jaxmd_iz.simulation import Grid, simulate
 from jaxmd_iz.space import Free
 from jaxmd_iz.system import System
 
@@ -109,3 +113,20 @@ def test_angle_and_charts_are_finite_at_the_crossing(chart):
     assert value == np.pi * chart
     assert not slope.any()
     assert not turn.any()
+
+
+def test_a_run_at_a_crossing_says_so_and_populations_follow_the_states():
+    # one sample at the intersection, one beside it, where V = diag(x, −x) + ½x²: the states are the diabatic ones
+    system = System(JahnTeller(), Free(2), jnp.array([50.0]), correction="none")
+    x = jnp.array([[[0.0, 0.0]], [[0.7, 0.0]]])
+    grid = Grid(jnp.array([[0.2, 0.1]]), Polynomial(1.5, 2))
+    density = Canonical(0.8, 2)
+    options = {"p": jnp.ones_like(x), "integrator": VelocityVerlet(1e-3), "steps": 3, "every": 2}
+    run = simulate(system, density, grid, x, key=jax.random.key(0), **options)
+    np.testing.assert_allclose(run.series["fields"].time, [0.0, 2e-3, 3e-3], rtol=1e-12)  # the last frame is kept
+    np.testing.assert_array_equal(run.crossing, [0.5, 0.0, 0.0])
+    w = 1 / (1 + np.exp(-1.4 / 0.8))  # of the lower surface at x = 0.7, where the gap is 2x
+    np.testing.assert_allclose(run.adiabatic[0], [(0.5 + w) / 2, 1 - (0.5 + w) / 2], rtol=1e-12)
+    np.testing.assert_allclose(run.diabatic[0], [1 - (0.5 + w) / 2, (0.5 + w) / 2], rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(run.diabatic, axis=1), 1.0, rtol=1e-12)
+    assert np.all(np.asarray(run.residuals) < 1e-12)
