@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz.mollifiers import AbstractMollifier
-from jaxmd_iz.pair_split import Bonds
+from jaxmd_iz.pair_split import Bonds, Everywhere
 from jaxmd_iz.space import AbstractSpace
 from jaxmd_iz.surfaces import Surface
 
@@ -115,6 +115,43 @@ def spread_bonds(
     return jax.lax.map(at, y, batch_size=_block(y, far.shape[1] * middle.shape[0]))
 
 
+def spread_everywhere(
+    y: Float[Array, "Y D"],
+    x: Float[Array, "n D"],
+    part: Everywhere,
+    mollifier: AbstractMollifier,
+    space: AbstractSpace,
+) -> Float[Array, "Y C"]:
+    """Σ B (d⊗f, d⊗r, d g) over all pairs of the outer products Σ_L a bᵀ, n pairs at a time: those of n and n + s.
+
+    Args:
+        y: (Y, D) field points.
+        x: (n, D).
+        part: a, b and the velocities.
+        mollifier, space: as in `spread_bonds`.
+
+    Returns:
+        (Y, 2D² + D).
+    """
+    count, reach = x.shape[0], space.longest()
+    one = jnp.arange(count)
+
+    def add(total, s):
+        other = (one + s) % count
+        to = jnp.einsum("Ln,LnD->nD", part.a, part.b[:, other])  # ∂_{xᵐ}λ̄ⁿ, m = n + s
+        back = jnp.einsum("Ln,LnD->nD", part.a[:, other], part.b)
+        once = jnp.where(2 * s == count, 0.5, 1.0).astype(x.dtype)  # the pairs of opposite numbers come twice
+        r = once * (to - back)
+        g = once * jnp.sum(part.velocity[other] * to - part.velocity * back, axis=-1)
+        f = -r if part.in_stress else jnp.zeros_like(r)
+        bonds = Bonds(one, other, space.displacement(x - x[other]), f, r, g, reach)
+        return total + spread_bonds(y, x, bonds, mollifier, space), None
+
+    dim = x.shape[1]
+    zero = jnp.zeros((y.shape[0], 2 * dim * dim + dim), x.dtype)
+    return jax.lax.scan(add, zero, 1 + jnp.arange(count // 2))[0]
+
+
 def _block(y, work: int) -> int:
     """Points evaluated together: about 10⁶ values of η or B."""
     return max(1, min(y.shape[0], 1_000_000 // max(work, 1)))
@@ -154,6 +191,8 @@ def moments(
     density = particle_densities(p, masses, species, kinds, surface.energy, surface.external, confinement)
     atoms = spread(y, x, density, mollifier, space)
     pairs = spread_bonds(y, x, bonds, mollifier, space)
+    if bonds.everywhere is not None:
+        pairs = pairs + spread_everywhere(y, x, bonds.everywhere, mollifier, space)
     widths = [1, kinds, dim, 1, 1, dim * dim, dim, dim, dim, 1]
     starts = [sum(widths[:i]) for i in range(1, len(widths))]
     rho, number, m, ek, ep, k, jk, jp, force, power = jnp.split(atoms, starts, axis=1)

@@ -27,11 +27,20 @@ from jaxmd_iz.surfaces import Surface
 SPLITS = ("distance", "min_norm", "energy")
 
 
+class Everywhere(eqx.Module):
+    """∂_{xᵐ}λ̄ⁿ between all pairs as Σ_L a[L, n] b[L, m], to be summed in blocks: nothing of n × n is stored."""
+
+    a: Float[Array, "L n"]
+    b: Float[Array, "L n D"]
+    velocity: Float[Array, "n D"]
+    in_stress: bool = eqx.field(static=True)  # whether f = −r, the split `energy`
+
+
 class Bonds(eqx.Module):
     """Bonds n–m once each: S = Σ B d⊗f, R = Σ B d⊗r, J gains Σ B d g. `d` = xⁿ − xᵐ in the potential's image.
 
     r = ∂_{xᵐ}λ̄ⁿ − ∂_{xⁿ}λ̄ᵐ and g = (pᵐ/M_m)·∂_{xᵐ}λ̄ⁿ − (pⁿ/M_n)·∂_{xⁿ}λ̄ᵐ gather both directions of a bond.
-    `reach` bounds |d| over the bonds that carry anything.
+    `reach` bounds |d| over the bonds that carry anything. `everywhere` adds what joins all pairs beside them.
     """
 
     i: Int[Array, " P"]
@@ -41,6 +50,7 @@ class Bonds(eqx.Module):
     r: Float[Array, "P D"]
     g: Float[Array, " P"]
     reach: float = eqx.field(static=True)
+    everywhere: Everywhere | None = None
 
 
 def check_split(split: str, potential: AbstractPotential, correction: str, space: AbstractSpace) -> None:
@@ -115,15 +125,20 @@ def bonds(
     j = on.to[i, slot]
     opposite = on.back[i, slot]
     d = on.d[i, slot]
-    # ∂_{xᵐ}λ̄ⁿ and ∂_{xⁿ}λ̄ᵐ of section 6: local part plus outer products
-    to_j = -surface.own[i, slot] + jnp.einsum("LP,LPD->PD", surface.a[:, i], surface.b[:, j])
-    to_i = -surface.own[j, opposite] + jnp.einsum("LP,LPD->PD", surface.a[:, j], surface.b[:, i])
+    # ∂_{xᵐ}λ̄ⁿ and ∂_{xⁿ}λ̄ᵐ of section 6: local part plus outer products, which on a list are kept apart
+    to_j, to_i, everywhere = -surface.own[i, slot], -surface.own[j, opposite], None
+    if not on.dense and surface.a.shape[0]:
+        everywhere = Everywhere(surface.a, surface.b, velocity, split == "energy")
+    else:
+        to_j = to_j + jnp.einsum("LP,LPD->PD", surface.a[:, i], surface.b[:, j])
+        to_i = to_i + jnp.einsum("LP,LPD->PD", surface.a[:, j], surface.b[:, i])
     weight = on.half_mask.astype(d.dtype)[:, None]
     r = weight * (to_j - to_i)
     g = weight[:, 0] * jnp.sum(velocity[j] * to_j - velocity[i] * to_i, axis=-1)
-    reach = on.reach if surface.a.shape[0] or not potential.own_bonds else min(on.reach, potential.cutoff)
+    far = surface.a.shape[0] > 0 and everywhere is None
+    reach = on.reach if far or not potential.own_bonds else min(on.reach, potential.cutoff)
     if split == "energy":
-        return Bonds(i, j, d, -r, r, g, reach)
+        return Bonds(i, j, d, -r, r, g, reach, everywhere)
     if split == "min_norm":
         must(on.dense, "e", "hold all pairs for the split `min_norm`", "it is a neighbour list")
         return Bonds(i, j, d, weight * _min_norm(on, i, j, d, surface.gradient), r, g, on.reach)
@@ -145,7 +160,7 @@ def bonds(
             ),
         ]
     else:
-        parts = [Bonds(i, j, d, f, r, g, reach)]
+        parts = [Bonds(i, j, d, f, r, g, reach, everywhere)]
     if corners is not None:
         parts.append(corners)
     return _join(parts)
@@ -154,8 +169,9 @@ def bonds(
 def _join(parts: list[Bonds]) -> Bonds:
     if len(parts) == 1:
         return parts[0]
-    joined = [jnp.concatenate(list(arrays)) for arrays in zip(*map(jax.tree.leaves, parts), strict=True)]
-    return Bonds(*joined, max(p.reach for p in parts))
+    fields = [(p.i, p.j, p.d, p.f, p.r, p.g) for p in parts]
+    joined = [jnp.concatenate(arrays) for arrays in zip(*fields, strict=True)]
+    return Bonds(*joined, max(p.reach for p in parts), parts[0].everywhere)
 
 
 def pseudo_inverse(a: Float[Array, "m P"], tolerance: float | None = None) -> Float[Array, "P m"]:

@@ -142,8 +142,7 @@ def surface(
         masses: (n,) M_n.
         k: state, 0 the lowest; may be traced.
         correction: `none`, `paper` (default) or `dboc`.
-        all_pairs: dense bonds of the same configuration, needed when `e` is sparse and either d > 1
-            or λⁿ depends on bonds of other particles.
+        all_pairs: dense bonds of the same configuration, needed when `e` is sparse and ∂λ̄ⁿ is not `is_local`.
 
     Returns:
         Surface.
@@ -153,13 +152,17 @@ def surface(
     """
     if potential.own_bonds and potential.states == 1:
         return _scalar_surface(potential, e)
-    on = e if e.dense else all_pairs
-    must(on is not None, "all_pairs", "be given for several states on a neighbour list", "it is None")
-    assert on is not None
-    pair_like = isinstance(potential, AbstractPairPotential)
-    if potential.own_bonds and e.dense and (kappa(correction) == 0 or pair_like):
+    if is_local(potential, correction):
         return _own_surface(potential, e, masses, k, correction)
+    on = e if e.dense else all_pairs
+    must(on is not None, "all_pairs", "be given for this surface on a neighbour list", "it is None")
+    assert on is not None
     return _full_surface(potential, e, masses, k, correction, on)
+
+
+def is_local(potential: AbstractPotential, correction: str) -> bool:
+    """Whether ∂λ̄ⁿ is a part on own bonds and outer products through V and W, so that a neighbour list is enough."""
+    return potential.own_bonds and (kappa(correction) == 0 or isinstance(potential, AbstractPairPotential))
 
 
 def _scalar_surface(potential, e):

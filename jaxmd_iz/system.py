@@ -108,7 +108,9 @@ class System(eqx.Module):
 
     def _surface(self, x, k, neighbours):
         e = self.edges(x, neighbours)
-        whole = self.states > 1 or not self.potential.own_bonds or self.split == "min_norm"
+        local = surfaces.is_local(self.potential, self.correction)
+        far = self.states > 1 and self.split == "distance" and surfaces.kappa(self.correction) != 0
+        whole = not (local or self.states == 1) or far or not self.potential.own_bonds or self.split == "min_norm"
         if whole and not e.dense:
             pairs = self.space.edges(x, self.species)
             if self.potential.own_bonds:  # dense evaluation is simplest; part of V vanishes beyond the cutoff

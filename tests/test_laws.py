@@ -95,7 +95,8 @@ def _list(space, x):
 
 
 def _sparse_surface():
-    return surfaces.surface(verify.POTENTIALS["two_state_fluid"].make(), _list(BOX, phase_points(1)[0][0]), MASSES, 0)
+    potential = verify.POTENTIALS["three_states_function"].make()
+    return surfaces.surface(potential, _list(Free(DIM), phase_points(1)[0][0]), MASSES, 0)
 
 
 def _sparse_bonds(split, name, correction):
@@ -124,7 +125,7 @@ def _sparse_bonds(split, name, correction):
         (lambda: system("two_state_fluid", "minnorm"), "Did you mean `min_norm`"),
         (lambda: system("two_state_fluid", correction="Paper"), "Did you mean `paper`"),
         (lambda: system("lennard_jones", space=Periodic([4.0, 9.0])), "leave room for the cutoff 2.05"),
-        (_sparse_surface, "be given for several states on a neighbour list"),
+        (_sparse_surface, "be given for this surface on a neighbour list"),
         (lambda: _sparse_bonds("min_norm", "lennard_jones", "none"), "hold all pairs for the split `min_norm`"),
         (lambda: _sparse_bonds("distance", "two_state_fluid", "paper"), "with the nonlinear correction"),
     ],
