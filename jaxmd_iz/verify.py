@@ -1,8 +1,7 @@
 """Residuals of the conservation laws over a covering set of options: what `jaxmd-iz verify` runs.
 
-Options are potential × correction × split × mollifier × space × D. The default set holds every admissible pair of
-options at least once; `full` is the whole product. Each case has unequal masses, a confining V_b in free space, and a
-sum over all its surfaces with weights.
+Options are potential × correction × split × mollifier × space × D; the default set holds every admissible pair once,
+`full` is the product. Cases have unequal masses, V_b in free space, and a sum over all surfaces with weights.
 """
 
 import itertools
@@ -210,7 +209,7 @@ def admissible(case: Case) -> bool:
 def product() -> list[Case]:
     """Every admissible case."""
     options = (POTENTIALS, KAPPA, SPLITS, MOLLIFIERS, SPACES, (1, 2, 3))
-    return [c for c in (Case(*o) for o in itertools.product(*options)) if admissible(c)]
+    return [c for c in itertools.starmap(Case, itertools.product(*options)) if admissible(c)]
 
 
 def _pairs(case: Sequence) -> set:

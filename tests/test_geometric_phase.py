@@ -21,7 +21,8 @@ from jaxmd_iz.geometric_phase import (
     mixing_angle,
     smooth_frame,
 )
-from jaxmd_iz.potentials.base import AbstractMovingFrame, FromFunction
+from jaxmd_iz.potentials.adiabatic import Lowest
+from jaxmd_iz.potentials.base import FromFunction
 from jaxmd_iz.potentials.conical import LepsH3
 from jaxmd_iz.space import Free
 
@@ -258,29 +259,10 @@ def test_berry_phase_of_a_spin_is_half_the_solid_angle():
     assert error(value, np.array([1, -1]) * np.pi * (1 - np.cos(1.1))) < 4 / 48**2
 
 
-class Adiabatic(AbstractMovingFrame):
-    """E×e in its own eigenvectors: V is diagonal, the basis turns."""
-
-    cutoff: float = eqx.field(static=True, default=float("inf"))
-    states: int = eqx.field(static=True, default=2)
-    own_bonds = invariant = complex = False
-
-    def total(self, e):
-        return jnp.diag(eigen.eigh(jahn_teller(e.x)[0])[0])
-
-    def partition(self, e):
-        return self.total(e)[None]
-
-    def frame(self, e):
-        return eigen.eigh(jahn_teller(e.x)[0])[1]
-
-    def covariant_gradient(self, e):
-        raise NotImplementedError
-
-
 def test_berry_phase_takes_a_moving_basis_along():
-    assert error(berry_phase(Adiabatic(), circle(12), Free(2)), np.pi) <= ROUNDING
-    assert error(berry_phase(Adiabatic(), circle(12, 1.0, (1.5, 0.0)), Free(2)), 0.0) <= ROUNDING
+    adiabatic = Lowest(FromFunction(jahn_teller, states=2), 2)  # V is diagonal in it, the basis turns
+    assert error(berry_phase(adiabatic, circle(12), Free(2)), np.pi) <= ROUNDING
+    assert error(berry_phase(adiabatic, circle(12, 1.0, (1.5, 0.0)), Free(2)), 0.0) <= ROUNDING
 
 
 def test_loops_without_a_phase_are_refused():
