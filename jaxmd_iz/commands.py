@@ -44,6 +44,7 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
     space = build.space_of(settings, snapshots)
     start = build.start_of(settings, snapshots)
     system = build.system_of(settings, space, start.species, start.masses, start.names)
+    _must_be_in_space(settings, system)
     grids = build.grids_of(settings, space)
     dtype = settings.output.dtype
     p = None
@@ -113,6 +114,7 @@ def measure(
     space = build.space_of(settings, snapshots)
     start = build.start_of(settings, snapshots)
     system = build.system_of(settings, space, start.species, start.masses, start.names)
+    _must_be_in_space(settings, system)
     if system.states > 1:
         must(
             settings.density.temperature is not None,
@@ -136,6 +138,14 @@ def measure(
     )
     extra = {"frames_read": len(snapshots.x), "configurational": snapshots.configurational}
     return _write(out, settings, system, grids, result, unit, start.names, title, begin, extra)
+
+
+def _must_be_in_space(settings: config.Config, system: System) -> None:
+    """Normal modes have no fields."""
+    but = f"`{settings.potential.model}` is a model of normal modes"
+    remedy = "Its levels, weights and forces can be had from Python."
+    in_space = getattr(system.potential, "y_space", True)
+    must(in_space, "potential.model", "have positions in space to have fields", but, remedy)
 
 
 def _phase(snapshots: Snapshots, masses: np.ndarray, dtype: str):

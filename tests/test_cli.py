@@ -77,6 +77,22 @@ def test_run_of_two_states_writes_everything(tmp_path, capsys):
         (("run", "two_state_fluid", "--set", "split.kind=distance"), "split"),
         (("measure", "lj_liquid", "nowhere.extxyz"), "nowhere.extxyz"),
         (("run", "lj_liquid", "--out", "/proc/no/folder"), "out"),
+        (("models", "tully_4"), "Did you mean `tully_"),
+        (
+            (
+                *(
+                    "run",
+                    "leps_h3",
+                    "--set",
+                    "potential.model=spin_boson",
+                    "space.dimensions=1",
+                    "species.H=",
+                    "split.kind=energy",
+                ),
+                *("grid.shape=[]", "grid.profile=8", "grid.lower=[-1]", "grid.upper=[1]"),
+            ),
+            "is a model of normal modes",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(arguments, part, tmp_path, capsys, monkeypatch):
