@@ -245,7 +245,8 @@ def phase_point(case: Case):
             if done == 0 or np.linalg.norm(x[:done] - trial, axis=1).min() > 0.75:
                 x[done], done = trial, done + 1
     p = rng.normal(size=x.shape) * 1.5
-    y = rng.uniform(0.0, 3.0, (6, dim))
+    p = p + np.copysign(0.8, p)  # never at rest, and field points beside particles: every law has something to balance
+    y = x[np.arange(6) % n] + rng.uniform(-1.2, 1.2, (6, dim))
     return jnp.asarray(x), jnp.asarray(p), jnp.asarray(y)
 
 

@@ -57,8 +57,7 @@ def test_laws_hold_for_every_pair_of_options(case):
         # 24 Gauss nodes on the bump's bonds; every other bond integral is exact, the law of mass has no bonds
         bound = 1e-6 if case.mollifier == "bump" and row["law"] != "mass" else ROUNDING
         assert row["residual"] <= min(bound, row["bound"]), row
-        # masses and momenta of order 1 within reach of y, energies of one-particle models of order 0.01: no 0/0
-        assert row["scale"] > 0.01, row
+        assert row["scale"] > 0.1, row  # energies, masses and momenta of order 1 within reach of y: no 0/0
 
 
 def test_covering_set_holds_every_pair_of_options():
