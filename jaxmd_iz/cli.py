@@ -1,4 +1,4 @@
-"""The command line: `jaxmd-iz demo | run | measure | verify | models`. Bad input: one sentence and exit code 2."""
+"""The command line: `jaxmd-iz demo | run | measure | verify | models | limit`. Bad input: a sentence, exit code 2."""
 
 import os
 import sys
@@ -145,6 +145,40 @@ def models(names: tuple[str, ...] = (), /, out: Path = Path("jaxmd_iz_models.htm
     print(f"wrote {out}")
 
 
+def limit(
+    config: str, /, out: Path = Path("jaxmd_iz_limit.html"), json: Path | None = None, set: tuple[str, ...] = ()
+) -> None:
+    """The classical limit measured: exact quantum mechanics on a grid against molecular dynamics, with orders in M.
+
+    Args:
+        config: a TOML file, or the name of an example: limit_1d, limit_jahn_teller, limit_two_nuclei, shin_metiu.
+        out: the page, a HTML file.
+        json: also write the rows of errors and orders to this file.
+        set: changes of the configuration, table.key=value each.
+    """
+    _start()
+    from tqdm import tqdm
+
+    from jaxmd_iz import config as settings
+    from jaxmd_iz.limit import command
+
+    loaded = settings.load(config, set)
+    with tqdm(bar_format="{desc} [{elapsed}]", leave=False) as bar:
+        result = command.measure(loaded, bar.set_description)
+    for row in result.orders:
+        about = f"{row['observable']:10s} T = {row['T']:<6g} τ = {row['tau']:<5g} {row['correction']:12s}"
+        extra = f" surfaces {row['surfaces']}" if "surfaces" in row else ""
+        interval = "" if row["low"] is None else f"  ({row['low']:.2f} … {row['high']:.2f})"
+        print(f"{about}{extra} order in 1/M {row['order']:6.3f}{interval}")
+    if not result.orders:
+        for row in result.rows:
+            about = f"{row['observable']:10s} T = {row['T']:<6g} τ = {row['tau']:<5g} {row['correction']:12s}"
+            extra = f" surfaces {row['surfaces']}" if "surfaces" in row else ""
+            print(f"{about}{extra} error {row['error']:.2e}")
+    command.write(result, loaded, out, json)
+    print(f"wrote {out}" + ("" if json is None else f", {json}"))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `jaxmd-iz`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA prints machine features at every cached program
@@ -158,6 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command(measure)
     app.command(verify)
     app.command(models)
+    app.command(limit)
     try:
         app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
     except InputError as error:

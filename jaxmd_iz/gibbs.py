@@ -2,7 +2,8 @@
 
 Positions are sampled from g = Σ_j f_jj, that is from exp −βU with U = −T log Σ_j e^{−βλ̄_j} + V_b, momenta exactly;
 every surface j then starts from the same point with weight w_j = e^{−βλ̄_j}/Σ_k e^{−βλ̄_k}, and q_j* = ⟨w_j⟩.
-This is the equilibrium limit on every surface: nothing hops.
+This is the equilibrium limit on every surface: nothing hops. `reweight` turns samples of the surfaces `none` into
+averages of functions of x to second order in 1/M.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxmd_iz import surfaces
+from jaxmd_iz import second_order, surfaces
 from jaxmd_iz.checks import must
 from jaxmd_iz.integrators import AbstractIntegrator, Baoab, Phase, VelocityVerlet
 from jaxmd_iz.neighbours import Neighbours
@@ -201,3 +202,86 @@ def advance_chain(
     energy, _ = free_energy(system, last.x, temperature, neighbours)
     after = jnp.sum(2 * numbers >= density.burn_in).astype(chain.step.dtype)
     return Chain(last.x, last.p, energy, -last.force, chain.accepted + after, chain.step), stale
+
+
+class Reweighted(NamedTuple):
+    """An average over weighted samples, its standard error, and the number of equal ones that the weights amount to."""
+
+    mean: Float[Array, "*c"]
+    error: Float[Array, "*c"]
+    effective: Float[Array, ""]  # (Σw)²/Σw²
+
+
+@eqx.filter_jit
+def second_order_factors(
+    system: System,
+    x: Float[Array, "samples n D"],
+    temperature: float | Float[Array, ""],
+    neighbours: Neighbours | None = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    probes: int | None = None,
+) -> Float[Array, " samples"]:
+    """c(x) of every sample, the `second_order` weight relative to the density g of the surfaces `none`; V_b included.
+
+    Args:
+        system: with correction `none`.
+        x: (samples, n, D) positions.
+        temperature: k_B T, energy.
+        neighbours: lists with leading axis samples, or None.
+        key, probes: as in `second_order.correction_factor`; every sample has probes of its own.
+
+    Raises:
+        InputError: another correction, and what `second_order.correction_factor` refuses.
+    """
+    remedy = "The weight is relative to their density: sample from that."
+    must(system.correction == "none", "system", "have the surfaces `none`", f"it has `{system.correction}`", remedy)
+
+    def factor(item):
+        number, at, nl = item
+        mine = None if key is None else jax.random.fold_in(key, number)
+        return second_order.correction_factor(
+            system.potential, system.edges(at, nl), system.masses, temperature, system.external, system.species,
+            key=mine, probes=probes,
+        )  # fmt: skip
+
+    return jax.lax.map(factor, (jnp.arange(x.shape[0]), x, neighbours), batch_size=min(x.shape[0], 64))
+
+
+def reweight(
+    system: System,
+    x: Float[Array, "samples n D"],
+    temperature: float | Float[Array, ""],
+    values: Float[Array, "count *c"],
+    neighbours: Neighbours | None = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    probes: int | None = None,
+) -> Reweighted:
+    """⟨A⟩ = ⟨(1 + c − ⟨c⟩_g) A⟩_g up to O(M⁻²), for functions of the positions alone, from independent samples of g.
+
+    That is ⟨cA⟩_g/⟨c⟩_g to the order kept, and right for many particles too, where c − 1 grows with their number.
+    Of the conservation fields at t = 0 these are ρ, number densities and F. K, S, E, J and R hold momenta or energies
+    of single surfaces: weighted so they would stay O(M⁻¹). The samples of `simulate` are its `positions[0]` at
+    every d-th walker.
+
+    Args:
+        system, x, temperature, neighbours, key, probes: as in `second_order_factors`; x drawn from g, as by
+            `advance_chain`.
+        values: (samples, …) A of every sample.
+
+    Returns:
+        Mean and error of the shape of A, and the effective number of samples; far fewer than there are mean that c
+        varies too much for the expansion or for the samples.
+
+    Raises:
+        InputError: as `second_order_factors`; one value for each sample is needed.
+    """
+    count = x.shape[0]
+    must(values.shape[0] == count, "values", f"hold {count} samples, as `x`", f"it holds {values.shape[0]}")
+    c = second_order_factors(system, x, jnp.asarray(temperature, x.dtype), neighbours, key=key, probes=probes)
+    weight = (1 + c - jnp.mean(c)).reshape((count,) + (1,) * (values.ndim - 1))
+    plain, mean = jnp.mean(values, axis=0), jnp.mean(weight * values, axis=0)
+    each = weight * (values - plain[None]) + plain[None] - mean[None]  # what a sample adds to mean + covariance
+    error = jnp.sqrt(jnp.mean(each**2, axis=0) / count)
+    return Reweighted(mean, error, count / jnp.mean(weight**2))

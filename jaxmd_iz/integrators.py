@@ -94,6 +94,33 @@ class ForestRuth(AbstractIntegrator):
         return phase
 
 
+class OptimisedForestRuth(AbstractIntegrator):
+    """Fourth order, with errors some forty times below those of `ForestRuth`; four forces a step.
+
+    Kicks of ξ, χ, 1 − 2(ξ + χ), χ, ξ and drifts of ½ − λ, λ, λ, ½ − λ times `step` (VEFRL).
+    I. P. Omelyan, I. M. Mryglod, R. Folk, Comput. Phys. Commun. 146, 188 (2002).
+
+    Args:
+        step: time step; a negative one runs backwards.
+    """
+
+    step: float | Float[Array, ""]
+
+    def __check_init__(self):
+        _check_step(self.step)
+
+    def __call__(self, phase, force, masses, key=None):
+        """One step."""
+        xi, lam, chi = 0.1644986515575760, -0.02094333910398989, 1.235692651138917
+        x, p, f = phase
+        kicks = (xi, chi, 1.0 - 2.0 * (xi + chi), chi)
+        for kick, drift in zip(kicks, (0.5 - lam, lam, lam, 0.5 - lam), strict=True):
+            p = p + kick * self.step * f
+            x = x + drift * self.step * p / masses[:, None]
+            f = force(x)
+        return Phase(x, p + xi * self.step * f, f)
+
+
 class Baoab(AbstractIntegrator):
     """Langevin dynamics by the BAOAB splitting: kick, drift, exact friction and noise, drift, kick.
 

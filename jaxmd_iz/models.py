@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.potentials.adiabatic import Lowest
-from jaxmd_iz.potentials.avoided import SodiumIodide, SuperExchange, Tully1, Tully2, Tully3
+from jaxmd_iz.potentials.avoided import QuarticCrossing, SodiumIodide, SuperExchange, Tully1, Tully2, Tully3
 from jaxmd_iz.potentials.base import AbstractPotential
 from jaxmd_iz.potentials.conical import LepsH3
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
@@ -99,6 +99,10 @@ MODELS: dict[str, Model] = {
     "shin_metiu": Model(
         "Shin–Metiu: an ion and an electron between two ions", "S. Shin, H. Metiu, J. Chem. Phys. 102, 9285 (1995)",
         ShinMetiu, _line(-2.0), Cut("R [bohr]", -7, 7, _line), True, keep=3,
+    ),
+    "quartic_crossing": Model(
+        "Quartic well with an avoided crossing of gap 1", "section 2 of the theory; `jaxmd-iz limit limit_1d`",
+        QuarticCrossing, _line(0.5), Cut("x", -2, 3, _line), True, unit="1",
     ),
     "jahn_teller": Model(
         "E×e Jahn–Teller: conical intersection at the origin",

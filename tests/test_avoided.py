@@ -10,7 +10,16 @@ import pytest
 
 from jaxmd_iz import surfaces
 from jaxmd_iz.checks import InputError
-from jaxmd_iz.potentials.avoided import ANGSTROM, ELECTRON_VOLT, SodiumIodide, SuperExchange, Tully1, Tully2, Tully3
+from jaxmd_iz.potentials.avoided import (
+    ANGSTROM,
+    ELECTRON_VOLT,
+    QuarticCrossing,
+    SodiumIodide,
+    SuperExchange,
+    Tully1,
+    Tully2,
+    Tully3,
+)
 from jaxmd_iz.potentials.shin_metiu import ShinMetiu, screened
 from jaxmd_iz.space import Free
 
@@ -20,6 +29,7 @@ MODELS = {
     "Tully 2": (Tully2(), [-1.3, 0.3, 2.1]),
     "Tully 3": (Tully3(), [-1.3, -0.2, 0.4]),
     "super-exchange": (SuperExchange(), [-1.3, 0.3, 2.1]),
+    "quartic crossing": (QuarticCrossing(), [-0.8, 0.1, 1.4]),
     "NaI": (SodiumIodide(), [5.0, 12.9, 13.4]),
     "Shin–Metiu": (ShinMetiu(points=7, extent=14.0), [-2.1, 1.9]),
 }

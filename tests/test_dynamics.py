@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.stats import kstest
 
-from jaxmd_iz.integrators import Baoab, ForestRuth, Phase, VelocityVerlet, trajectory
+from jaxmd_iz.integrators import Baoab, ForestRuth, OptimisedForestRuth, Phase, VelocityVerlet, trajectory
 from jaxmd_iz.potentials.pair import LennardJones, Morse
 from jaxmd_iz.space import Free, Periodic
 from jaxmd_iz.system import System
@@ -35,7 +35,9 @@ def exact(time):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "order", "finest"), [(VelocityVerlet, 2, 2e-4), (ForestRuth, 4, 2e-6)], ids=["verlet", "forest-ruth"]
+    ("scheme", "order", "finest"),
+    [(VelocityVerlet, 2, 2e-4), (ForestRuth, 4, 2e-6), (OptimisedForestRuth, 4, 1e-7)],
+    ids=["verlet", "forest-ruth", "optimised"],
 )
 def test_order(scheme, order, finest):
     """Halving the step divides the error by 2^order; the next term of the error bends the slope by a few percent."""
@@ -98,7 +100,7 @@ def test_energy_fluctuates_and_does_not_drift(integrator, spread):
     assert abs(seen[:1500].mean() - seen[-1500:].mean()) < noise / 2
 
 
-@pytest.mark.parametrize("scheme", [VelocityVerlet, ForestRuth])
+@pytest.mark.parametrize("scheme", [VelocityVerlet, ForestRuth, OptimisedForestRuth])
 def test_a_negative_step_returns_to_the_start(scheme):
     """Each of 600 steps rounds by 1e-16, and the cluster is too short a time on its way to magnify that by 1e3."""
     system, x, p = cluster()
@@ -165,7 +167,7 @@ def test_total_momentum_is_constant_in_a_periodic_box():
 def test_trajectory_is_the_loop_over_steps():
     """One compiled scan against single steps, with the key of each step folded in: 1e-13."""
     masses, key = jnp.asarray(MASSES), jax.random.key(7)
-    for integrator in (VelocityVerlet(0.03), ForestRuth(0.03), Baoab(0.03, 0.8, 0.5)):
+    for integrator in (VelocityVerlet(0.03), ForestRuth(0.03), OptimisedForestRuth(0.03), Baoab(0.03, 0.8, 0.5)):
         x, p = trajectory(integrator, anharmonic, masses, jnp.asarray(START), jnp.asarray(PUSH), 20, key)
         phase = Phase(jnp.asarray(START), jnp.asarray(PUSH), anharmonic(jnp.asarray(START)))
         for i in range(20):

@@ -19,7 +19,10 @@ LAYERS = [
     {"space", "neighbours", "small_eigen", "eigen"},
     {"orbitals"},
     {"potentials"},
-    {"models", "nonlinear", "populations", "pair_forces", "surfaces", "pair_split", "geometric_phase"},
+    {
+        *("models", "nonlinear", "populations", "pair_forces", "surfaces", "pair_split", "geometric_phase"),
+        "second_order",
+    },
     {"integrators", "mollifiers", "windows", "moments", "fields", "statistics"},
     {"system", "balance"},
     {"gibbs", "matching", "ensemble", "chunks", "quantum"},
@@ -39,6 +42,7 @@ ARROWS = {
     "neighbours": {"space"},
     "eigen": {"small_eigen"},
     "populations": {"nonlinear"},
+    "second_order": {"nonlinear"},
     "surfaces": {"nonlinear", "pair_forces"},
     "pair_split": {"nonlinear", "surfaces"},
     "geometric_phase": {"nonlinear", "surfaces"},
@@ -55,7 +59,7 @@ ARROWS = {
     "simulation": {"store", "checkpoint"},
     "catalogue": {"report"},
     "commands": {"build", "config", "report", "simulation", "snapshots", "store"},
-    "limit": {"config", "store", "report", "simulation"},
+    "limit": {"build", "config", "store", "report", "simulation"},
 }
 # Lower rooms that a room must nevertheless not know.
 NEVER = {
@@ -69,6 +73,8 @@ SHARED = {
     "potentials": {"base"},
     "orbitals": {"*"},
     "report": {"figures"},
+    "quantum": {"*"},
+    "limit": {"*"},
     "kernels": {"*"},
     "examples": {"*"},
     "config": {"*"},

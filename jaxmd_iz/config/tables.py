@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxmd_iz.checks import must
 from jaxmd_iz.config.rules import (
     ANY,
     AXES,
@@ -183,3 +184,45 @@ class OutputTable(Table):
     residual_points: int = key("points y of the balance check, per frame and grid", whole(1), 16)
     dtype: str = key("precision", choice("float64", "float32"), "float64")
     keep: tuple[str, ...] = key("what to keep beside the fields", several(choice("positions"), "a list of names"), ())
+
+
+_NUMBERS = several(POSITIVE, "a list of numbers above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitTable(Table):
+    """[limit], read by the command `limit` alone"""
+
+    NAME: ClassVar[str] = "limit"
+    masses: tuple[float, ...] = key("M of the first particle; ħ = M^{−1/2}", _NUMBERS, (10.0, 30.0, 100.0, 300.0))
+    temperatures: tuple[float, ...] = key("temperatures T", _NUMBERS, (1.0,), "temperature")
+    times: tuple[float, ...] = key("times τ = M^{−1/2}t", several(NOT_NEGATIVE, "a list of numbers"), (0.0,))
+    corrections: tuple[str, ...] = key(
+        "classical sides", several(choice("none", "paper", "dboc", "second_order", "ground", "mean_field"), "a list"),
+        ("none", "paper", "dboc", "second_order"),
+    )  # fmt: skip
+    observables: tuple[str, ...] = key(
+        "what is compared: canonical averages, the correlation ⟨x(τ)·x(0)⟩, fields",
+        several(choice("x", "x2", "population", "x_x", "rho", "momentum", "E", "sigma", "q"), "a list"), ("x", "x2"),
+    )  # fmt: skip
+    push: tuple[float, ...] = key(
+        "force on every particle before τ = 0, from whose Gibbs density fields start",
+        several(ANY, "a list of D numbers"), (), "energy/length",
+    )  # fmt: skip
+    squeeze: float = key("stiffness of a trap around 0 before τ = 0, likewise", NOT_NEGATIVE, 0.0, "energy/length²")
+    surfaces: tuple[int, ...] = key(
+        "numbers of lowest surfaces on the classical side; [] for all", several(whole(1), "a list of whole numbers"), ()
+    )
+    tolerance: float = key("relative weight of what is left out", POSITIVE, 1e-11)
+    step: float = key("step of the trajectories in τ", POSITIVE, 0.025)
+    points: tuple[int, ...] = key(
+        "quadrature points a coordinate in x and in p", several(whole(3), "a list of two whole numbers"), (),
+        auto="`[161, 81]`, or `[41, 21]` for two coordinates",
+    )  # fmt: skip
+
+    def __post_init__(self):
+        Table.__post_init__(self)
+        for name in ("masses", "temperatures", "times", "corrections", "observables"):
+            must(len(getattr(self, name)) > 0, f"limit.{name}", "hold at least one entry", "it is empty")
+        must(self.tolerance < 0.1, "limit.tolerance", "be below 0.1", f"it is {self.tolerance:g}")
+        must(len(self.points) in (0, 2), "limit.points", "be a list of two whole numbers", f"it is {self.points}")

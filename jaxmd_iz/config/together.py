@@ -12,6 +12,7 @@ from jaxmd_iz.config.tables import (
     DensityTable,
     DynamicsTable,
     GridTable,
+    LimitTable,
     MollifierTable,
     OutputTable,
     SpaceTable,
@@ -44,6 +45,7 @@ class Config:
     density: DensityTable = sub(DensityTable, "density")
     dynamics: DynamicsTable = sub(DynamicsTable, "dynamics")
     output: OutputTable = sub(OutputTable, "output")
+    limit: LimitTable = sub(LimitTable, "limit")
 
     def __post_init__(self):
         object.__setattr__(self, "species", _MASSES(self.species, "species"))
@@ -68,6 +70,8 @@ def _check_lengths(config: Config) -> None:
                 f"{dim} edge lengths or {dim} vectors" if name == "cell" else f"{dim} entries, one for each dimension"
             )
             must(fits, f"{table.NAME}.{name}", f"have {what}", it_is(value), "`space.dimensions` sets their number.")
+    push = config.limit.push
+    must(len(push) in (0, dim), "limit.push", f"have {dim} entries, one for each dimension", it_is(push))
     fits = all(isinstance(row, tuple) and len(row) == dim for row in config.density.positions)
     must(fits, "density.positions", f"have {dim} number{'s' * (dim > 1)} in each row", "a row has another length")
     for table in (config.grid, config.potential.external):

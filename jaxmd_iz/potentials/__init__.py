@@ -1,7 +1,7 @@
 """Potentials: what they are (`base`), pairs, many bodies, models of several states, electrons, external ones V_b."""
 
 from jaxmd_iz.potentials.adiabatic import DiagonalPartition, Lowest
-from jaxmd_iz.potentials.avoided import SodiumIodide, SuperExchange, Tully1, Tully2, Tully3
+from jaxmd_iz.potentials.avoided import QuarticCrossing, SodiumIodide, SuperExchange, Tully1, Tully2, Tully3
 from jaxmd_iz.potentials.base import (
     AbstractDistancePotential,
     AbstractPairPotential,
@@ -46,6 +46,7 @@ __all__ = [
     "LinearVibronicCoupling",
     "Lowest",
     "Morse",
+    "QuarticCrossing",
     "QuarticTrap",
     "ShinMetiu",
     "SodiumIodide",

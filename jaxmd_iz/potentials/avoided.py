@@ -1,8 +1,8 @@
-"""Avoided crossings of one particle on a line: Tully's three, super-exchange, NaI (section 11, atomic units).
+"""Avoided crossings of one particle on a line: Tully's three, super-exchange, NaI (section 11), and a quartic well.
 
 V¹ = V(x) at x of shape (1, 1), in an electron basis that does not move. V depends on the absolute position,
-so gⁿ ≠ 0 and only the split `energy` applies. All of them are flat at infinity, `confined = False`: a canonical
-average needs a confining V_b.
+so gⁿ ≠ 0 and only the split `energy` applies. All but the last are flat at infinity, `confined = False`: a canonical
+average of them needs a confining V_b. Atomic units.
 """
 
 import abc
@@ -48,10 +48,10 @@ class AbstractOnALine(AbstractPotential):
     """
 
     mass: eqx.AbstractClassVar[float]
+    confined: eqx.AbstractClassVar[bool]
     own_bonds: ClassVar[bool] = True  # and on xⁿ
     invariant: ClassVar[bool] = False
     complex: ClassVar[bool] = False
-    confined: ClassVar[bool] = False
     cutoff: ClassVar[float] = math.inf
 
     def __check_init__(self):
@@ -89,6 +89,7 @@ class Tully1(AbstractOnALine):
     D: Scalar = _number(1.0)
     states: ClassVar[int] = 2
     mass: ClassVar[float] = 2000.0
+    confined: ClassVar[bool] = False
 
     def matrix(self, x):
         """V(x), (2, 2); V₁₁″ jumps at 0, and with κ ≠ 0 so does ∇λ̄ (the slope from the right is given)."""
@@ -113,6 +114,7 @@ class Tully2(AbstractOnALine):
     E0: Scalar = _number(0.05)
     states: ClassVar[int] = 2
     mass: ClassVar[float] = 2000.0
+    confined: ClassVar[bool] = False
 
     def matrix(self, x):
         """V(x), (2, 2)."""
@@ -135,6 +137,7 @@ class Tully3(AbstractOnALine):
     C: Scalar = _number(0.9)
     states: ClassVar[int] = 2
     mass: ClassVar[float] = 2000.0
+    confined: ClassVar[bool] = False
 
     def matrix(self, x):
         """V(x), (2, 2); V₁₂″ jumps at 0, and with κ ≠ 0 so does ∇λ̄ (the slope from the right is given)."""
@@ -157,6 +160,7 @@ class SuperExchange(AbstractOnALine):
     coupling23: Scalar = _number(0.01)
     states: ClassVar[int] = 3
     mass: ClassVar[float] = 2000.0
+    confined: ClassVar[bool] = False
 
     def matrix(self, x):
         """V(x), (3, 3)."""
@@ -200,6 +204,7 @@ class SodiumIodide(AbstractOnALine):
     charge2: Scalar = _number(14.399613877582553)
     states: ClassVar[int] = 2
     mass: ClassVar[float] = AMU * 22.98976928 * 126.90447 / (22.98976928 + 126.90447)
+    confined: ClassVar[bool] = False
 
     def matrix(self, x):
         """V(R), (2, 2), in hartree."""
@@ -210,3 +215,27 @@ class SodiumIodide(AbstractOnALine):
         covalent = self.A1 * jnp.exp(-self.beta1 * (r - self.R0))
         off = self.A12 * jnp.exp(-self.beta12 * (r - self.Rx) ** 2)
         return ELECTRON_VOLT * _symmetric(ionic, off, covalent)
+
+
+class QuarticCrossing(AbstractOnALine):
+    """A quartic well with an avoided crossing at 0: V = ¼(x − x₀)⁴ I + c [[x, a], [a, −x]], least gap 2ca.
+
+    The model on which the classical limit is measured in section 2, with gap 1: c = 1, a = x₀ = ½.
+
+    Args:
+        coupling: c, energy/length.
+        offset: a, a length; 0 makes the levels cross.
+        centre: x₀, a length.
+    """
+
+    coupling: Scalar = _number(1.0)
+    offset: Scalar = _number(0.5)
+    centre: Scalar = _number(0.5)
+    states: ClassVar[int] = 2
+    mass: ClassVar[float] = 1.0
+    confined: ClassVar[bool] = True
+
+    def matrix(self, x):
+        """V(x), (2, 2)."""
+        well, off = (x - self.centre) ** 4 / 4, self.coupling * self.offset
+        return _symmetric(well + self.coupling * x, off, well - self.coupling * x)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxmd_iz.report.figures import Image, dataset_images, drawing
+from jaxmd_iz.report.limits import limit_images
 from jaxmd_iz.report.states import population_image, surface_images, weight_image
 from jaxmd_iz.store import write_text
 
@@ -98,6 +99,42 @@ def write_catalogue(path: str | Path, entries: Sequence[Mapping[str, Any]]) -> N
                 body += _rows([surface_images(*(entry[k] for k in keys))])
             parts.append(_section(entry["title"], body))
     write_text(_page("Model systems of jaxmd-iz", "".join(parts)), path)
+
+
+def write_limit(path: str | Path, rows, orders, profiles, settings: str) -> None:
+    """Writes the page of a study of the classical limit: orders, pictures, every error.
+
+    Args:
+        path: the HTML file.
+        rows, orders, profiles: as `limit.study` gives them.
+        settings: the configuration as text.
+
+    Raises:
+        InputError: a file that cannot be written.
+    """
+    about = ("observable", "T", "tau", "correction", "surfaces")
+    head = ["Observable", "T", "τ", "Classical side", "Surfaces"]
+
+    def names(row: Mapping[str, Any]) -> list[str]:
+        return ["all" if row.get(n) is None else str(row[n]) for n in about]
+
+    fits = [
+        [*names(o), f"{o['order']:.3f}", "–" if o["low"] is None else f"{o['low']:.3f} … {o['high']:.3f}"]
+        for o in orders
+    ]
+    errors = [
+        [*names(r), f"{r['M']:g}", f"{r['error']:.3g}", f"{r['exact']:.6g}", f"{r['classical']:.6g}"] for r in rows
+    ]
+    model = str(rows[0]["model"]) if rows else ""
+    parts = ["<p>Exact quantum mechanics with ħ = M^−½ against molecular dynamics (Theorems 5.1, 5.2).</p>"]
+    if fits:
+        parts.append(_section("Orders in 1/M", _table([*head, "Order", "95 %"], fits)))
+    with drawing():
+        for heading, pictures in limit_images(rows, orders, profiles):
+            parts.append(_section(heading, _rows(pictures)))
+    parts.append(_section("Errors", _table([*head, "M", "Error", "Exact", "Classical"], errors)))
+    parts.append(_section("Configuration", f"<pre>{escape(settings)}</pre>"))
+    write_text(_page(f"The classical limit: {model}", "".join(parts)), path)
 
 
 def _page(title: str, body: str) -> str:

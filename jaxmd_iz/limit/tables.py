@@ -1,0 +1,66 @@
+"""Surfaces of many electron states in one coordinate, tabulated once and interpolated along trajectories."""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmd_iz import surfaces
+from jaxmd_iz.potentials.base import AbstractPotential
+
+STATES = 5  # from so many states on, an eigenproblem a step costs more than a table
+
+
+def wants_table(potential: AbstractPotential, coordinates: int) -> bool:
+    """Whether surfaces are worth tabulating: many states of one coordinate."""
+    return coordinates == 1 and potential.states >= STATES
+
+
+class Tabulated(AbstractPotential):
+    """λ̄_k(x) on a line from values and slopes at equal steps, by cubic Hermite pieces: error h⁴λ⁗/384."""
+
+    lower: Float[Array, ""]
+    step: Float[Array, ""]
+    values: Float[Array, "P d"]
+    slopes: Float[Array, "P d"]
+    states: int = eqx.field(static=True)
+    own_bonds: ClassVar[bool] = True  # and on xⁿ
+    invariant: ClassVar[bool] = False
+    complex: ClassVar[bool] = False
+    cutoff: ClassVar[float] = math.inf
+
+    @staticmethod
+    def of(problem, x: np.ndarray, masses: Float[Array, " n"], correction: str, states: int, points: int = 4001):
+        """The lowest surfaces of a problem of one coordinate between the ends of x."""
+        place = jnp.linspace(float(np.min(x)), float(np.max(x)), points)
+
+        @jax.jit
+        def table(place):
+            def at(one):
+                def levels(s):
+                    return surfaces.levels(problem.potential, problem.edges(s), masses, correction)[:states]
+
+                return levels(one), jax.jacfwd(levels)(one)[:, 0]
+
+            return jax.lax.map(at, place[:, None], batch_size=64)
+
+        values, slopes = table(place)
+        return Tabulated(place[0], place[1] - place[0], values, slopes, states)
+
+    def levels(self, x: Float[Array, ""]) -> Float[Array, " d"]:
+        """λ̄_k(x); constant slope beyond the ends of the table."""
+        t = (x - self.lower) / self.step
+        i = jnp.clip(jnp.floor(t), 0, self.values.shape[0] - 2).astype(int)
+        u = t - i.astype(t.dtype)
+        a, b = jnp.take(self.values, i, axis=0), jnp.take(self.values, i + 1, axis=0)
+        da, db = jnp.take(self.slopes, i, axis=0) * self.step, jnp.take(self.slopes, i + 1, axis=0) * self.step
+        inside = (1 + 2 * u) * (1 - u) ** 2 * a + u * (1 - u) ** 2 * da + u**2 * (3 - 2 * u) * b - u**2 * (1 - u) * db
+        return jnp.where(u < 0, a + da * u, jnp.where(u > 1, b + db * (u - 1), inside))
+
+    def partition(self, e):
+        """diag λ̄_k, (1, d, d)."""
+        return jnp.diag(self.levels(e.x[0, 0]))[None]
