@@ -141,6 +141,13 @@ def test_fields_of_a_coherent_state():
     for name, value in expected.items():
         np.testing.assert_allclose(np.asarray(getattr(found, name)).reshape(-1), value, atol=1e-12, err_msg=name)
 
+    def weighed(width):
+        eta = de.Gaussian(width)
+        return jnp.sum(jnp.arange(9.0) * co.moments_at(f, of, y, eta.eta, eta.bond).rho)
+
+    slope = 1.3 * n * (u**2 / whole - 1) / whole * 0.7
+    np.testing.assert_allclose(jax.grad(weighed)(ETA.width), np.arange(9) @ slope, atol=1e-12)
+
 
 def test_the_laws_of_a_pair_hold_at_every_time(pair):
     """(4.8)–(4.10); the whole mass and energy stay; in print (4.9) has another sign and counts each pair twice."""

@@ -187,6 +187,8 @@ class OutputTable(Table):
 
 
 _NUMBERS = several(POSITIVE, "a list of numbers above 0")
+_OBSERVABLES = ("x", "x2", "population", "x_x", "rho", "momentum", "E", "sigma", "q")
+_OBSERVABLES = (*_OBSERVABLES, "x4", "energy", "gaussian", "density")  # the last four of `jahn_teller` alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +204,8 @@ class LimitTable(Table):
         ("none", "paper", "dboc", "second_order"),
     )  # fmt: skip
     observables: tuple[str, ...] = key(
-        "what is compared: canonical averages, the correlation ⟨x(τ)·x(0)⟩, fields",
-        several(choice("x", "x2", "population", "x_x", "rho", "momentum", "E", "sigma", "q"), "a list"), ("x", "x2"),
+        "what is compared: averages, the correlation `x_x`, fields; the last four of `jahn_teller` alone",
+        several(choice(*_OBSERVABLES), "a list"), ("x", "x2"),
     )  # fmt: skip
     push: tuple[float, ...] = key(
         "force on every particle before τ = 0, from whose Gibbs density fields start",

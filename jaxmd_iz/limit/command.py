@@ -8,6 +8,7 @@ import numpy as np
 from jaxmd_iz import build, report, store
 from jaxmd_iz.checks import must
 from jaxmd_iz.config import Config, dumps
+from jaxmd_iz.limit import conical
 from jaxmd_iz.limit.problem import Problem
 from jaxmd_iz.limit.study import FIELDS, Study, as_json, orders_of, study
 from jaxmd_iz.potentials import JahnTeller, Lowest, ShinMetiu
@@ -50,8 +51,6 @@ def measure(settings: Config, progress: Callable[[str], None] = lambda _: None) 
     if isinstance(problem.potential, JahnTeller) and problem.external is None:
         fields = [o for o in table.observables if o in FIELDS]
         if not fields:
-            from jaxmd_iz.limit import conical
-
             rows = conical.rows(
                 masses=table.masses,
                 temperatures=table.temperatures,

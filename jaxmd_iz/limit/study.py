@@ -221,7 +221,7 @@ def orders_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         series.setdefault(tuple(row.get(n) for n in names), []).append(row)
     found = []
     for key, group in series.items():
-        floor = FLOORS["statics" if key[1] in classical.STATICS else "dynamics"]
+        floor = FLOORS["dynamics" if key[1] in (*FIELDS, "x_x") else "statics"]
         fit = fit_order([r["M"] for r in group], [r["error"] for r in group], floor)
         if not np.isfinite(fit.order):
             continue

@@ -189,7 +189,8 @@ def adiabatic_law_terms(
 ) -> tuple[Array, Array, Array]:
     """The terms of (5.8), (5.14), (5.15): symbols diagonal in the adiabatic frame, motion by the exact Ĥ.
 
-    Their sum over terms is what the paper writes O(M^{−3/2}); it is O(M⁻¹), for want of the first-order term.
+    Their sum over terms is O(M^{−3/2}) in print; it is O(M⁻¹) by the first-order term of `transformed_hamiltonian`, and
+    in the energy law M^{−1/2} as long as a start from a symbol that is diagonal, without its order ħ, is remembered.
 
     Args:
         frame: Ψ.
