@@ -195,7 +195,7 @@ def test_problems_that_cannot_be_solved_on_a_grid_are_refused():
     with pytest.raises(InputError, match="have surfaces to run on"):
         classical.flow(Problem(QuarticCrossing(), [[0.5]]), 10.0, 1.0, "second_order")
     with pytest.raises(InputError, match="memory"):
-        exact.solve(two_nuclei(), 1e5, 1.0)
+        exact.solve(two_nuclei(), 1e8, 1.0)
 
 
 def test_command_writes_rows_and_a_page(tmp_path, capsys):

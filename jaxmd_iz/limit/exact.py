@@ -10,7 +10,7 @@ from jaxmd_iz.limit.problem import Problem
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.moments import Moments
 from jaxmd_iz.quantum import conservation, spectrum
-from jaxmd_iz.quantum.grid import Grid
+from jaxmd_iz.quantum.grid import Grid, must_fit
 from jaxmd_iz.simulation import Grid as FieldGrid
 
 SPAN = 1e-5  # share of the low electron states that a fixed basis may leave out
@@ -45,6 +45,8 @@ def solve(problem: Problem, mass: float, temperature: float, tolerance: float = 
         InputError: more than fits the memory of the machine.
     """
     grid = problem.grid(mass, temperature, tolerance)
+    states = problem.potential.states
+    must_fit(64.0 * grid.size * states**2, "mass", f"V on {grid.points} points")
     x = grid.x
     v = _matrices(problem, x)
     height = -temperature * np.log(tolerance)
