@@ -132,7 +132,7 @@ def test_fields_of_two_nuclei_on_a_line_approach_the_quantum_ones():
     )
     for name in ("rho", "momentum", "E", "sigma"):
         first, last = errors(result, name, "none", 1.0)
-        # a factor 4 in M; terms of higher order are still felt at M = 10, most in σ, where they cancel half of the first
+        # a factor 4 in M; higher orders are still felt at M = 10, most in σ, where they cancel half of the first
         assert last < first / (1.8 if name == "sigma" else 2.5)
         # kinetic and potential energy cancel in E, so that its error is the larger part of it
         assert last < (0.15 if name == "E" else 0.05)
