@@ -16,6 +16,7 @@ from jaxmd_iz.limit.study import study
 from jaxmd_iz.potentials import Lowest
 from jaxmd_iz.simulation import Grid
 
+LINE = Grid(jnp.linspace(-2.5, 3.5, 13)[:, None], Polynomial(1.0, dimensions=1, exponent=3))
 MASSES = (30.0, 100.0, 300.0)  # a decade
 KINDS = ("none", "paper", "dboc", "second_order", "ground", "mean_field")
 
@@ -41,7 +42,7 @@ def moving():
         times=(1.0,),
         corrections=("none", "ground", "mean_field"),
         observables=("x_x", "rho", "momentum", "E", "sigma", "q"),
-        field=Grid(jnp.linspace(-2.5, 3.5, 13)[:, None], Polynomial(1.0, dimensions=1, exponent=3)),
+        field=LINE,
         points=(121, 61),
     )
 
@@ -75,7 +76,7 @@ def test_canonical_averages_on_all_surfaces_are_of_first_order(well, observable,
     assert order(well, observable, correction) == pytest.approx(1.0, abs=0.15)
 
 
-@pytest.mark.parametrize("observable", ["x", "x2"])
+@pytest.mark.parametrize("observable", ["x", "x2", "population"])
 def test_second_order_weight_is_of_second_order(well, observable):
     assert order(well, observable, "second_order") == pytest.approx(2.0, abs=0.1)
 
@@ -105,7 +106,7 @@ def test_fields_after_a_push_are_of_first_order(moving, observable):
 
 def test_rows_hold_what_they_promise(well, moving):
     assert {"model", "observable", "T", "tau", "M", "correction", "error"} <= set(well.rows[0])
-    assert not [r for r in well.rows if r["correction"] == "second_order" and r["observable"] not in ("x", "x2")]
+    assert {r["observable"] for r in well.rows if r["correction"] == "second_order"} == {"x", "x2", "population"}
     profile = next(p for p in moving.profiles if p["M"] == 1000.0 and p["tau"] == 1.0)
     assert set(profile["sigma"]) == {"exact", "none", "ground", "mean_field"}
     difference = np.max(np.abs(profile["rho"]["exact"] - profile["rho"]["none"]))
@@ -168,6 +169,13 @@ def test_tabulated_surfaces_carry_trajectories_like_the_model():
     v = jnp.linalg.eigvalsh(problem.matrix(x))
     # h⁴ λ⁗/384 with h = 4.5e-3 and λ⁗ near 50
     assert float(jnp.max(jnp.abs(table.levels(x[0]) - v))) < 1e-9
+    by_table = Problem(table, problem.start)
+    for correction in ("none", "mean_field"):
+        one, other = (
+            classical.correlation(classical.advance(classical.flow(p, 1.0, 1.0, correction, points=(61, 31)), 0.5))
+            for p in (problem, by_table)
+        )
+        assert abs(one - other) < 1e-7
 
 
 @pytest.mark.parametrize(
@@ -178,7 +186,8 @@ def test_tabulated_surfaces_carry_trajectories_like_the_model():
         ({"corrections": ("second",)}, "`corrections` must be one of"),
         ({"observables": ("y",)}, "`observables` must be one of"),
         ({"observables": ("rho",)}, "`field` must be given"),
-        ({"observables": ("population",)}, "for `second_order`, a weight for functions of x"),
+        ({"observables": ("x_x",)}, "for `second_order`, a weight at τ = 0"),
+        ({"observables": ("q",), "field": LINE, "corrections": ("none",)}, "vanish in equilibrium"),
         ({"surfaces": (3,)}, "`surfaces` must be from 1 to the 2 states"),
         ({"temperatures": ()}, "`temperatures` must hold"),
     ],

@@ -5,6 +5,7 @@ The trapezoidal rule is spectrally accurate here: integrands are smooth and vani
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -20,8 +21,8 @@ from jaxmd_iz.limit.tables import Tabulated, wants_table
 from jaxmd_iz.moments import Moments
 from jaxmd_iz.nonlinear import KAPPA
 from jaxmd_iz.populations import diabatic_populations
-from jaxmd_iz.potentials.base import AbstractPotential
-from jaxmd_iz.second_order import correction_factor
+from jaxmd_iz.potentials.base import AbstractPotential, AbstractWrapper
+from jaxmd_iz.second_order import correction_factor, operator_factor
 from jaxmd_iz.simulation import Grid
 from jaxmd_iz.system import System
 
@@ -30,7 +31,7 @@ CORRECTIONS = {
     "none": "every surface λ_j, weighted by q_j*",
     "paper": "every surface λ̄_j with κ = ¼ (5.28)",
     "dboc": "every surface λ̄_j with κ = ½",
-    "second_order": "statics of functions of x with the second-order weight",
+    "second_order": "canonical averages at τ = 0 with the second-order weight",
     "ground": "the lowest surface λ_0 alone",
     "mean_field": "one surface Σ λ_j e^{−βλ_j}/Σ e^{−βλ_j} from the density Σ_j e^{−βH_jj}",
 }
@@ -39,45 +40,28 @@ BATCH = 256  # phase points observed together
 BLOCK = 8192  # the number of phase points is a multiple of it
 
 
-class MeanField(AbstractPotential):
-    """λ_*(x) = Σ_j λ_j e^{−βλ_j}/Σ_j e^{−βλ_j}, with λ_*ⁿ = Σ_j w_j λ_jⁿ: one surface for all states.
+class MeanField(AbstractWrapper):
+    """λ_*(x) = Σ_j λ_j e^{−βλ_j}/Σ_j e^{−βλ_j}, with λ_*ⁿ = Σ_j w_j λ_jⁿ: one surface in place of several.
 
     C. Huang, P. Plecháč, M. Sandberg, A. Szepessy, ESAIM: M2AN 56, 2197 (2022).
 
     Args:
         potential: of several states.
         temperature: T, an energy.
+        count: number of lowest surfaces that it stands for.
     """
 
     potential: AbstractPotential
     temperature: Float[Array, ""] = eqx.field(converter=lambda t: jnp.asarray(t, float))
-    states: int = eqx.field(static=True, default=1, init=False)
-    own_bonds: bool = eqx.field(static=True, default=False, init=False)
-    complex: bool = eqx.field(static=True, default=False, init=False)
-
-    @property
-    def cutoff(self):
-        """That of the potential."""
-        return self.potential.cutoff
-
-    @property
-    def invariant(self):
-        """As of the potential."""
-        return self.potential.invariant
+    count: int = eqx.field(static=True)
+    states: ClassVar[int] = 1
 
     def partition(self, e):
         """Σ_j w_j λ_jⁿ, (n,)."""
         ones = jnp.ones(e.x.shape[0], e.x.dtype)
-        weights = jax.nn.softmax(-surfaces.levels(self.potential, e, ones, "none") / self.temperature)
-        return jnp.einsum("k,kn->n", weights, surfaces.partition(self.potential, e, ones, "none"))
-
-
-class Points(eqx.Module):
-    """Quadrature points of the box in which any surface has a weight, and their energies."""
-
-    x: Float[Array, "N C"]
-    levels: Float[Array, "N d"]  # λ̄_j + V_b, of one correction
-    cell: float = eqx.field(static=True)
+        levels = surfaces.levels(self.potential, e, ones, "none")[: self.count]
+        each = surfaces.partition(self.potential, e, ones, "none")[: self.count]
+        return jnp.einsum("k,kn->n", jax.nn.softmax(-levels / self.temperature), each)
 
 
 def _box(problem: Problem, temperature: float, tolerance: float, points: int) -> np.ndarray:
@@ -126,8 +110,8 @@ def statics(
         names: those that are wanted.
 
     Returns:
-        `x` = ⟨x of the first coordinate⟩, `x2` = ⟨Σ x²⟩, `population` = ⟨|⟨χ_1, ψ⟩|²⟩ (not for `second_order`, whose
-        averages of electron operators would need a rotation of the frame).
+        `x` = ⟨x of the first coordinate⟩, `x2` = ⟨Σ x²⟩, `population` = ⟨|⟨χ_1, ψ⟩|²⟩, which for
+        `second_order` takes the O(M⁻¹) rotation of the frame with it (`second_order.operator_factor`).
     """
     one_of(correction, "correction", CORRECTIONS)
     many = points or (161 if problem.start.size == 2 else 401 if wants_table(problem.potential, 1) else 1601)
@@ -139,8 +123,9 @@ def statics(
     weights = jnp.exp(-(levels - jnp.min(levels)) / temperature)[:, :kept]
     if correction == "second_order":
         must(kept == levels.shape[1], "states", "be left out for `second_order`", f"it is {states}")
-        factor = _second_order(problem, x, masses, jnp.asarray(temperature))
-        total = jnp.where(jnp.sum(weights, axis=1) > 0, jnp.sum(weights, axis=1) * factor, 0.0)
+        plain = jnp.sum(weights, axis=1)
+        factor, share = _second_order(problem, x, masses, jnp.asarray(temperature), "population" in names)
+        total, electron = (jnp.where(plain > 0, plain * f, 0.0) for f in (factor, share))
     else:
         total = jnp.sum(weights, axis=1)
     norm = jnp.sum(total)
@@ -148,18 +133,25 @@ def statics(
         "x": float(jnp.sum(total * x[:, 0]) / norm),
         "x2": float(jnp.sum(total * jnp.sum(x**2, axis=1)) / norm),
     }
-    if "population" in names and correction != "second_order" and problem.potential.states > 1:
-        share = _populations(problem, x, masses, kappa)[:, :kept]
-        found["population"] = float(jnp.sum(weights * share) / norm)
+    if "population" in names and problem.potential.states > 1:
+        if correction != "second_order":
+            electron = jnp.sum(weights * _populations(problem, x, masses, kappa)[:, :kept], axis=1)
+        found["population"] = float(jnp.sum(electron) / norm)
     return {name: found[name] for name in names if name in found}
 
 
 @eqx.filter_jit
-def _second_order(problem: Problem, x: Float[Array, "N C"], masses: Float[Array, " n"], temperature: Array) -> Array:
+def _second_order(
+    problem: Problem, x: Float[Array, "N C"], masses: Float[Array, " n"], temperature: Array, electrons: bool
+) -> tuple[Array, Array]:
+    """c and, if asked for, b of |χ_1⟩⟨χ_1|, (N,) each."""
+    d = problem.potential.states
+    first = jnp.zeros((d, d)).at[0, 0].set(1.0)
+
     def at(one):
-        return correction_factor(
-            problem.potential, problem.edges(one), masses, temperature, problem.external, problem.species
-        )
+        about = problem.potential, problem.edges(one), masses, temperature
+        c = correction_factor(*about, problem.external, problem.species)
+        return c, operator_factor(*about, first, problem.external, problem.species) if electrons else c
 
     return jax.lax.map(at, x, batch_size=512)
 
@@ -174,6 +166,27 @@ def _populations(problem: Problem, x: Float[Array, "N C"], masses: Float[Array, 
         return jax.vmap(lambda k: diabatic_populations(problem.potential, e, masses, k, correction)[0])(states)
 
     return jax.lax.map(at, x, batch_size=1024)
+
+
+def tabulated(
+    problem: Problem, mass: float, correction: str, temperature: float, states: int, tolerance: float = 1e-11
+) -> Problem:
+    """The problem with its lowest surfaces λ̄_k in a table, for `flow`; itself where that is not worth while.
+
+    Args:
+        problem: the model.
+        mass: M.
+        correction: one of `CORRECTIONS`, which gives the κ that is in the table.
+        temperature: the highest T that will be asked for.
+        states: number of surfaces.
+        tolerance: as in `flow`.
+    """
+    if not wants_table(problem.potential, problem.start.size):
+        return problem
+    kappa = correction if correction in KAPPA else "none"
+    x = _box(problem, temperature, tolerance, 401)[:, 0]
+    table = Tabulated.of(problem, x, mass * problem.masses, kappa, states)
+    return Problem(table, problem.start, problem.masses, problem.external, problem.push, problem.squeeze)
 
 
 class Flow(eqx.Module):
@@ -218,7 +231,8 @@ def flow(
         fail("correction", "have surfaces to run on", "it is `second_order`, a weight for functions of x at τ = 0")
     count = problem.start.size
     many = points or ((161, 81) if count == 1 else (41, 21))
-    kappa = correction if correction in KAPPA else "none"
+    plain = isinstance(problem.potential, Tabulated) or correction not in KAPPA  # a table has κ in it
+    kappa = "none" if plain else correction
     scale = mass if KAPPA[kappa] else 1.0  # without κ nothing depends on M
     masses = scale * problem.masses
     x = _box(problem, temperature, tolerance, many[0])
@@ -227,13 +241,11 @@ def flow(
     if pushed:
         levels = levels + np.asarray(jax.vmap(problem.pushed)(jnp.asarray(x)))[:, None]
     weight = np.exp(-(levels - levels.min()) / temperature)[:, :kept]
-    potential, kind = problem.potential, kappa
+    potential = problem.potential
     if correction == "mean_field":
         weight = weight.sum(axis=1, keepdims=True)
-        potential, kind = MeanField(potential, temperature), "none"
-    if wants_table(potential, count):
-        potential, kind = Tabulated.of(problem, x[:, 0], masses, kappa, kept), "none"
-    system = System(potential, problem.space, masses, external=problem.external, correction=kind)
+        potential = MeanField(potential, temperature, kept)
+    system = System(potential, problem.space, masses, external=problem.external, correction=kappa)
     heavy = np.sqrt(scale * np.asarray(problem.coordinate_masses))
     reach = np.sqrt(-2.0 * temperature * np.log(tolerance))
     unit = np.linspace(-reach, reach, many[1])

@@ -10,7 +10,7 @@ from jaxmd_iz.checks import must
 from jaxmd_iz.config import Config, dumps
 from jaxmd_iz.limit import conical
 from jaxmd_iz.limit.problem import Problem
-from jaxmd_iz.limit.study import FIELDS, Study, as_json, orders_of, study
+from jaxmd_iz.limit.study import Study, as_json, orders_of, study
 from jaxmd_iz.potentials import JahnTeller, Lowest, ShinMetiu
 
 
@@ -48,19 +48,18 @@ def measure(settings: Config, progress: Callable[[str], None] = lambda _: None) 
     """
     table, problem = settings.limit, problem_of(settings)
     name = settings.potential.model or settings.potential.kind
-    if isinstance(problem.potential, JahnTeller) and problem.external is None:
-        fields = [o for o in table.observables if o in FIELDS]
-        if not fields:
-            rows = conical.rows(
-                masses=table.masses,
-                temperatures=table.temperatures,
-                times=table.times,
-                corrections=table.corrections,
-                observables=table.observables,
-                coupling=float(problem.potential.coupling),
-                progress=progress,
-            )
-            return Study(rows, orders_of(rows), [])
+    by_blocks = isinstance(problem.potential, JahnTeller) and problem.external is None and not table.surfaces
+    if by_blocks and set(table.observables) <= set(conical.OBSERVABLES):
+        rows = conical.rows(
+            masses=table.masses,
+            temperatures=table.temperatures,
+            times=table.times,
+            corrections=table.corrections,
+            observables=table.observables,
+            coupling=float(problem.potential.coupling),
+            progress=progress,
+        )
+        return Study(rows, orders_of(rows), [])
     field = next(iter(build.grids_of(settings, problem.space)))
     return study(
         problem,

@@ -13,9 +13,10 @@ from jaxtyping import Float
 
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.limit.classical import CORRECTIONS
-from jaxmd_iz.limit.conical_paths import advance, correlation, farthest, levels, panels, start
+from jaxmd_iz.limit.conical_paths import advance, correlation, farthest, levels, start
 from jaxmd_iz.nonlinear import KAPPA
 from jaxmd_iz.quantum.angular import AngularBlocks
+from jaxmd_iz.quantum.panels import panels
 
 #: What can be asked for, with its meaning.
 OBSERVABLES = {

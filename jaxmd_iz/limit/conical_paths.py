@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from jaxmd_iz.checks import fail, one_of
 from jaxmd_iz.limit.classical import CORRECTIONS
 from jaxmd_iz.nonlinear import KAPPA
+from jaxmd_iz.quantum.panels import panels
 
 BATCH = 4096  # trajectories run together
 NEAR, TIP = 0.2, 2e-3  # no step is longer than this share of ρ; the least ρ that counts
@@ -40,23 +41,6 @@ def levels(
     if kappa_over_mass:
         common = common + kappa_over_mass / (4 * rho**2)
     return np.stack([common - coupling * rho, common + coupling * rho])
-
-
-def panels(first: float, top: float, longest: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss–Legendre nodes and weights on (0, top), in panels that double from the first on.
-
-    Args:
-        first: length of the first panel.
-        top: upper end, at least.
-        longest: no panel is longer.
-        nodes: of each panel.
-    """
-    edges = [0.0, min(first, top)]
-    while edges[-1] < top:
-        edges.append(edges[-1] + min(edges[-1], longest))
-    x, w = np.polynomial.legendre.leggauss(nodes)
-    half, centre = np.diff(edges)[:, None] / 2, (np.array(edges[1:]) + np.array(edges[:-1]))[:, None] / 2
-    return (centre + half * x).reshape(-1), (half * w).reshape(-1)
 
 
 def farthest(temperature: float, coupling: float, tolerance: float) -> float:

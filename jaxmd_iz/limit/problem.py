@@ -119,7 +119,8 @@ class Problem(eqx.Module):
         """
         from scipy.ndimage import label
 
-        parts, _ = label(allowed.reshape(shape))
+        parts = np.zeros(shape, int)
+        label(allowed.reshape(shape), output=parts)
         parts = parts.reshape(-1)
         far = np.sum((x - np.asarray(self.start).reshape(-1)) ** 2, axis=1)
         return parts == parts[np.argmin(np.where(allowed, far, np.inf))]

@@ -91,13 +91,22 @@ def study(
         progress(f"exact, M = {mass:g}")
         reference[mass] = _exact(problem, mass, temperatures, wanted, field, tolerance)
     found: dict[tuple, dict] = {}
+    tables: dict[tuple, Problem] = {}
+    most = max(surfaces, default=problem.potential.states)
     for correction in corrections:
         for mass in masses if correction in ("paper", "dboc", "second_order") else masses[:1]:
+            moving = problem
+            if wanted.moving and correction != "second_order":
+                kind = (correction, mass) if correction in ("paper", "dboc") else ("none", 0.0)
+                if kind not in tables:
+                    hottest = max(temperatures)
+                    tables[kind] = classical.tabulated(problem, mass, correction, hottest, most, tolerance)
+                moving = tables[kind]
             for temperature in temperatures:
                 for count in counts:
                     progress(f"{correction}, M = {mass:g}, T = {temperature:g}")
                     key = (correction, mass, temperature, count)
-                    found[key] = _classical(problem, *key, wanted, field, tolerance, step, points)
+                    found[key] = _classical(problem, moving, *key, wanted, field, tolerance, step, points)
     rows: list[dict[str, Any]] = []
     profiles: list[dict[str, Any]] = []
     for correction in corrections:
@@ -122,6 +131,7 @@ class _Wanted:
         self.statics = [o for o in observables if o in classical.STATICS]
         self.correlation = "x_x" in observables
         self.fields = [o for o in observables if o in FIELDS]
+        self.moving = self.correlation or bool(self.fields)
         self.times = times
 
 
@@ -138,9 +148,13 @@ def _check(problem, masses, temperatures, times, corrections, observables, field
     must(len(corrections) > 0 and len(observables) > 0, "corrections, observables", "not be empty", "one is")
     needs = [o for o in observables if o in FIELDS]
     must(not needs or field is not None, "field", f"be given for {needs}", "it is None")
-    if "second_order" in corrections and not set(observables) & {"x", "x2"}:
+    if "second_order" in corrections and not set(observables) & set(classical.STATICS):
         but = f"observables are {list(observables)}"
-        fail("observables", "hold `x` or `x2` for `second_order`, a weight for functions of x at τ = 0", but)
+        fail("observables", f"hold one of {classical.STATICS} for `second_order`, a weight at τ = 0", but)
+    still = (float(problem.squeeze) == 0 and not np.any(np.asarray(problem.push))) or max(times) == 0
+    vanishing = [o for o in needs if still and o in ("momentum", "q")]
+    remedy = "Give a push or a squeeze, and a time after it."
+    must(not vanishing, "observables", f"leave out {vanishing}", "both vanish in equilibrium and at τ = 0", remedy)
     d = problem.potential.states
     for count in surfaces:
         must(1 <= count <= d, "surfaces", f"be from 1 to the {d} states of the model", f"it is {count}")
@@ -164,7 +178,10 @@ def _exact(problem, mass, temperatures, wanted: _Wanted, field, tolerance) -> di
     return found
 
 
-def _classical(problem, correction, mass, temperature, count, wanted: _Wanted, field, tolerance, step, points) -> dict:
+def _classical(
+    problem, moving, correction, mass, temperature, count, wanted: _Wanted, field, tolerance, step, points
+) -> dict:
+    """Statics of a problem, and dynamics of the same one with tabulated surfaces where that is worth while."""
     found: dict[tuple[str, float], Any] = {}
     if wanted.statics:
         values = classical.statics(problem, mass, temperature, correction, count, None, tolerance, wanted.statics)
@@ -174,7 +191,7 @@ def _classical(problem, correction, mass, temperature, count, wanted: _Wanted, f
     for wants, pushed in ((wanted.correlation, False), (bool(wanted.fields), True)):
         if not wants:
             continue
-        flow, now = classical.flow(problem, mass, temperature, correction, pushed, count, points, tolerance), 0.0
+        flow, now = classical.flow(moving, mass, temperature, correction, pushed, count, points, tolerance), 0.0
         for tau in wanted.times:
             flow, now = classical.advance(flow, tau - now, step), tau
             if pushed:

@@ -17,7 +17,7 @@ STATES = 5  # from so many states on, an eigenproblem a step costs more than a t
 
 def wants_table(potential: AbstractPotential, coordinates: int) -> bool:
     """Whether surfaces are worth tabulating: many states of one coordinate."""
-    return coordinates == 1 and potential.states >= STATES
+    return coordinates == 1 and potential.states >= STATES and not isinstance(potential, Tabulated)
 
 
 class Tabulated(AbstractPotential):
@@ -49,7 +49,7 @@ class Tabulated(AbstractPotential):
             return jax.lax.map(at, place[:, None], batch_size=64)
 
         values, slopes = table(place)
-        return Tabulated(place[0], place[1] - place[0], values, slopes, states)
+        return Tabulated(lower=place[0], step=place[1] - place[0], values=values, slopes=slopes, states=states)
 
     def levels(self, x: Float[Array, ""]) -> Float[Array, " d"]:
         """λ̄_k(x); constant slope beyond the ends of the table."""

@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.quantum.grid import must_fit
+from jaxmd_iz.quantum.panels import panels
 
 FIRST = 8  # blocks taken one by one
 RATIO, PANEL = 16, 28  # beyond, l grows by at most so much over a panel, which has so many points
@@ -310,11 +311,6 @@ def _over(quanta: int) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, " B"]
 
 
 def _radii(of: AngularBlocks, coldest: float, energy: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss–Legendre nodes and weights for ∫ … dρ: panels that double from the thermal wavelength to √T."""
+    """Nodes and weights for ∫ … dρ: panels that double from the thermal wavelength to √T."""
     top = of.coupling + math.sqrt(of.coupling**2 + 2 * max(energy, 0.0)) + 4 * math.sqrt(of.hbar)
-    edges = [0.0, min(of.hbar / math.sqrt(coldest), top)]
-    while edges[-1] < top:
-        edges.append(edges[-1] + min(edges[-1], 2 * math.sqrt(coldest + of.hbar)))
-    x, w = np.polynomial.legendre.leggauss(NODES)
-    low, high = np.array(edges[:-1])[:, None], np.array(edges[1:])[:, None]
-    return ((low + high) / 2 + (high - low) / 2 * x).reshape(-1), ((high - low) / 2 * w).reshape(-1)
+    return panels(of.hbar / math.sqrt(coldest), top, 2 * math.sqrt(coldest + of.hbar), NODES)

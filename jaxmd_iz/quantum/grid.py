@@ -45,7 +45,9 @@ class Grid(eqx.Module):
     hbar: Float[Array, ""]
     masses: Float[Array, " C"]
 
-    def __init__(self, lower, upper, points, hbar=1.0, masses=1.0):
+    def __init__(
+        self, lower, upper, points, hbar: float | Array = 1.0, masses: float | np.ndarray | Array | tuple = 1.0
+    ):
         self.lower, self.upper = tuple(map(float, lower)), tuple(map(float, upper))
         self.points = tuple(points)
         self.hbar = jnp.asarray(hbar, float)
@@ -181,7 +183,9 @@ def _memory() -> float:
         return math.inf
 
 
-def around(potential, start, temperature: float, hbar: float, masses=1.0, tolerance: float = 1e-11) -> Grid:
+def around(
+    potential, start, temperature: float, hbar: float, masses: float | np.ndarray = 1.0, tolerance: float = 1e-11
+) -> Grid:
     """A grid for thermal averages up to T: box and momenta beyond which a weight of about `tolerance` is left.
 
     Both reach to V − V_min and p²/2m of T′ log 1/tolerance, where T′ = (ħω/2) coth(ħω/2T) ≥ T is the temperature of

@@ -16,7 +16,7 @@ from jaxtyping import Array, Complex, Float, Inexact, PRNGKeyArray
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.quantum.grid import Grid, must_fit
-from jaxmd_iz.quantum.spectrum import Mixture
+from jaxmd_iz.quantum.spectrum import Mixture, unit_phase
 
 _FEWER = "Take fewer wave functions at a time, or a smaller grid."
 
@@ -64,7 +64,7 @@ def _split(grid, v, phi, time, steps, order):
     psi = psi.astype(kind)
 
     def of_matrix(part):
-        turned = psi * _turn(-energies * part * time / (steps * grid.hbar)).astype(kind)[:, None, :]
+        turned = psi * unit_phase(-energies * part * time / (steps * grid.hbar)).astype(kind)[:, None, :]
         return jnp.einsum("xak,xbk->xab", turned, psi.conj())
 
     def times(matrices, phi):
@@ -73,7 +73,7 @@ def _split(grid, v, phi, time, steps, order):
     # the half steps of V on both sides of a kinetic step are taken together; stages reads the same from both ends
     parts = jnp.asarray(stages, grid.hbar.dtype)
     potential = jax.vmap(of_matrix)(jnp.asarray((stages + np.roll(stages, -1)) / 2, grid.hbar.dtype))
-    kinetic = _turn(-parts[:, None] * grid.kinetic[None, :] * time / (steps * grid.hbar))
+    kinetic = unit_phase(-parts[:, None] * grid.kinetic[None, :] * time / (steps * grid.hbar))
 
     def stage(phi, factors):
         t, u = factors
@@ -169,7 +169,7 @@ def random_phases(grid: Grid, states: int, count: int, key: PRNGKeyArray) -> Com
         key: of `jax.random`.
     """
     theta = jax.random.uniform(key, (grid.size, states, count), grid.hbar.dtype, 0.0, 2 * np.pi)
-    return _turn(theta)
+    return unit_phase(theta)
 
 
 def thermal_mixture(
@@ -221,11 +221,6 @@ def mean_with_error(f: Mixture, a: Inexact[Array, "N d d"]) -> tuple[Float[Array
     w = f.weights / jnp.sum(f.weights)
     mean = jnp.sum(w * each)
     return mean, jnp.sqrt(r / (r - 1) * jnp.sum(w**2 * (each - mean) ** 2))
-
-
-def _turn(angle):
-    """e^{i angle}."""
-    return lax.complex(jnp.cos(angle), jnp.sin(angle))
 
 
 def _check(grid: Grid, v: Inexact[Array, "N d d"], phi: Inexact[Array, "N d r"]) -> None:

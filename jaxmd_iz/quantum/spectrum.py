@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Complex, Float, Inexact, Int
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.quantum.grid import Grid, must_fit
@@ -182,13 +182,13 @@ def evolve(of: Spectrum, phi: Inexact[Array, "N d r"], time: float | Float[Array
 def _evolve(of, phi, time):
     """The same, compiled for all times."""
     flat = of.vectors.reshape(-1, of.energies.shape[0])
-    phase = _turn(-of.energies * time / of.grid.hbar)
+    phase = unit_phase(-of.energies * time / of.grid.hbar)
     kind = np.result_type(flat.dtype, phi.dtype)
     amplitude = flat.conj().T.astype(kind) @ phi.reshape(flat.shape[0], -1).astype(kind)
     return (flat.astype(phase.dtype) @ (phase[:, None] * amplitude.astype(phase.dtype))).reshape(phi.shape)
 
 
-def _turn(angle):
+def unit_phase(angle: Float[Array, "*s"]) -> Complex[Array, "*s"]:
     """e^{i angle}."""
     return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
 
@@ -241,7 +241,7 @@ def _correlation(of, temperature, a, b, times):
     """The same, compiled for all temperatures."""
     above = of.energies - of.energies[0]
     weight = jax.nn.softmax(-above / temperature)
-    phase = _turn(times[:, None] * (above / of.grid.hbar)[None, :])
+    phase = unit_phase(times[:, None] * (above / of.grid.hbar)[None, :])
     # Σ_mn f_m e^{i(E_m − E_n)τ/ħ} A_mn B_nm
     product = a.astype(phase.dtype) * b.T.astype(phase.dtype)
     weighted = weight.astype(phase.dtype)[None, :] * phase
