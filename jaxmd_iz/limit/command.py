@@ -48,8 +48,8 @@ def measure(settings: Config, progress: Callable[[str], None] = lambda _: None) 
     """
     table, problem = settings.limit, problem_of(settings)
     name = settings.potential.model or settings.potential.kind
-    by_blocks = isinstance(problem.potential, JahnTeller) and problem.external is None and not table.surfaces
-    if by_blocks and set(table.observables) <= set(conical.OBSERVABLES):
+    radial = set(table.observables) <= set(conical.OBSERVABLES) and problem.external is None and not table.surfaces
+    if isinstance(problem.potential, JahnTeller) and radial:
         rows = conical.rows(
             masses=table.masses,
             temperatures=table.temperatures,

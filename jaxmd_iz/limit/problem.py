@@ -41,7 +41,7 @@ class Problem(eqx.Module):
     push: Float[Array, " D"]
     squeeze: Float[Array, ""]
 
-    def __init__(self, potential, start, masses=None, external=None, push=None, squeeze=0.0):
+    def __init__(self, potential, start, masses=None, external=None, push=None, squeeze: float | Array = 0.0):
         start = jnp.asarray(start, float)
         must(start.ndim == 2, "start", "be (n, D)", f"its shape is {start.shape}")
         remedy = "Exact quantum mechanics on a grid goes no further."
