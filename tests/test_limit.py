@@ -167,7 +167,7 @@ def test_tabulated_surfaces_carry_trajectories_like_the_model():
     table = Tabulated.of(problem, np.array([-4.0, 5.0]), jnp.ones(1), "none", 2, points=2001)
     x = jnp.array([0.3137])
     v = jnp.linalg.eigvalsh(problem.matrix(x))
-    # h⁴ λ⁗/384 with h = 4.5e-3 and λ⁗ near 50
+    # 5h⁴ λ⁗/384 with h = 4.5e-3 and λ⁗ near 50
     assert float(jnp.max(jnp.abs(table.levels(x[0]) - v))) < 1e-9
     by_table = Problem(table, problem.start)
     for correction in ("none", "mean_field"):

@@ -87,6 +87,11 @@ def _levels(problem: Problem, x: Float[Array, "N C"], masses: Float[Array, " n"]
     return jax.lax.map(at, x, batch_size=1024)
 
 
+def _kappa(problem: Problem, correction: str) -> str:
+    """The correction of the surfaces that are to be computed: a table has κ in it."""
+    return correction if correction in KAPPA and not isinstance(problem.potential, Tabulated) else "none"
+
+
 def statics(
     problem: Problem,
     mass: float,
@@ -116,7 +121,7 @@ def statics(
     one_of(correction, "correction", CORRECTIONS)
     many = points or (161 if problem.start.size == 2 else 401 if wants_table(problem.potential, 1) else 1601)
     x = jnp.asarray(_box(problem, temperature, tolerance, many))
-    kappa = correction if correction in KAPPA else "none"
+    kappa = _kappa(problem, correction)
     masses = mass * problem.masses
     levels = _levels(problem, x, masses, kappa)
     kept = 1 if correction == "ground" else levels.shape[1] if states is None else states
@@ -231,8 +236,7 @@ def flow(
         fail("correction", "have surfaces to run on", "it is `second_order`, a weight for functions of x at τ = 0")
     count = problem.start.size
     many = points or ((161, 81) if count == 1 else (41, 21))
-    plain = isinstance(problem.potential, Tabulated) or correction not in KAPPA  # a table has κ in it
-    kappa = "none" if plain else correction
+    kappa = _kappa(problem, correction)
     scale = mass if KAPPA[kappa] else 1.0  # without κ nothing depends on M
     masses = scale * problem.masses
     x = _box(problem, temperature, tolerance, many[0])

@@ -96,7 +96,7 @@ def study(
     for correction in corrections:
         for mass in masses if correction in ("paper", "dboc", "second_order") else masses[:1]:
             moving = problem
-            if wanted.moving and correction != "second_order":
+            if correction != "second_order":
                 kind = (correction, mass) if correction in ("paper", "dboc") else ("none", 0.0)
                 if kind not in tables:
                     hottest = max(temperatures)
@@ -131,7 +131,6 @@ class _Wanted:
         self.statics = [o for o in observables if o in classical.STATICS]
         self.correlation = "x_x" in observables
         self.fields = [o for o in observables if o in FIELDS]
-        self.moving = self.correlation or bool(self.fields)
         self.times = times
 
 
@@ -181,10 +180,11 @@ def _exact(problem, mass, temperatures, wanted: _Wanted, field, tolerance) -> di
 def _classical(
     problem, moving, correction, mass, temperature, count, wanted: _Wanted, field, tolerance, step, points
 ) -> dict:
-    """Statics of a problem, and dynamics of the same one with tabulated surfaces where that is worth while."""
+    """Statics and dynamics, with tabulated surfaces where that is worth while and the observable allows it."""
     found: dict[tuple[str, float], Any] = {}
     if wanted.statics:
-        values = classical.statics(problem, mass, temperature, correction, count, None, tolerance, wanted.statics)
+        of = problem if "population" in wanted.statics or correction == "second_order" else moving
+        values = classical.statics(of, mass, temperature, correction, count, None, tolerance, wanted.statics)
         found |= {(name, 0.0): value for name, value in values.items()}
     if correction == "second_order":
         return found
