@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxmd_iz.geometric_phase import berry_phase
     from jaxmd_iz.gibbs import Canonical
     from jaxmd_iz.integrators import Baoab, ForestRuth, VelocityVerlet, trajectory
+    from jaxmd_iz.local_gibbs import Cells, LocalGibbs
     from jaxmd_iz.mollifiers import Bump, Cubic, Polynomial, Trapezoid
     from jaxmd_iz.moments import Moments
     from jaxmd_iz.neighbours import neighbour_list
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         Walls,
         read_lvc,
     )
+    from jaxmd_iz.sampling import Sampling
     from jaxmd_iz.simulation import Grid, Run, simulate
     from jaxmd_iz.space import Free, Periodic
     from jaxmd_iz.statistics import FieldSeries
@@ -74,6 +76,8 @@ _HOMES = {
     "jaxmd_iz.checks": ("InputError",),
     "jaxmd_iz.fields": ("Fields",),
     "jaxmd_iz.gibbs": ("Canonical",),
+    "jaxmd_iz.local_gibbs": ("Cells", "LocalGibbs"),
+    "jaxmd_iz.sampling": ("Sampling",),
     "jaxmd_iz.integrators": (
         "Baoab",
         "ForestRuth",
@@ -163,6 +167,7 @@ __all__ = [
     "Baoab",
     "Bump",
     "Canonical",
+    "Cells",
     "Cubic",
     "DiagonalPartition",
     "Dipolar",
@@ -184,6 +189,7 @@ __all__ = [
     "LennardJones",
     "LepsH3",
     "LinearVibronicCoupling",
+    "LocalGibbs",
     "Lowest",
     "Moments",
     "Morse",
@@ -192,6 +198,7 @@ __all__ = [
     "QuarticCrossing",
     "QuarticTrap",
     "Run",
+    "Sampling",
     "Separable",
     "ShinMetiu",
     "Slab",

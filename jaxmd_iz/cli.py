@@ -33,6 +33,11 @@ def _say(summary: dict, out: Path) -> None:
     if summary["crossing"] > 0:
         share = 100 * summary["crossing"]
         print(f"WARNING: {share:.3g} % of the phase points lie where two surfaces touch and forces are not defined.")
+    for warning in summary.get("warnings", ()):
+        print(f"WARNING: {warning}")
+    if matched := summary.get("matching"):
+        about = f"χ² {matched['chi2']:.3g} for {matched['dof']:.3g} directions"
+        print(f"matched in {matched['rounds']} rounds, {matched['iterations']} Newton steps, {about}")
     speed = summary["atom_steps_per_s"]
     print(
         f"{summary['wall_s']:.1f} s" + ("" if speed is None else f", {speed:.3g} atom-steps/s on {summary['device']}")

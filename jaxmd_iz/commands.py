@@ -7,19 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmd_iz import build, config, report, store
+from jaxmd_iz import build, config, report, store, summary
+from jaxmd_iz.build import macroscopic
 from jaxmd_iz.checks import InputError, must
 from jaxmd_iz.gibbs import Canonical
-from jaxmd_iz.mollifiers import Bump
-from jaxmd_iz.potentials.pair import LennardJones
-from jaxmd_iz.simulation import Grid, Run, simulate
+from jaxmd_iz.initial import matched_density
+from jaxmd_iz.simulation import Grid, simulate
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
-from jaxmd_iz.space import Periodic
 from jaxmd_iz.system import System
-from jaxmd_iz.units import Units
-from jaxmd_iz.windows import Slab
-
-LAWS = ("mass", "momentum", "energy")
 
 
 def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", progress: bool = True) -> dict:
@@ -55,13 +50,18 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
     dynamics = settings.dynamics
     skin = None if dynamics.skin is None else float(unit.to_internal(dynamics.skin, "length"))
     steps = dynamics.steps
+    density, extra, begun = build.density_of(settings), {}, ()
+    if settings.density.kind == "local":
+        density, x, grid, extra, begun = _local(settings, system, space, x, unit, progress)
+        grids.append(grid)
     result = simulate(
         system,
-        build.density_of(settings),
+        density,
         grids,
         x,
         p=p,
         key=jax.random.key(settings.density.seed),
+        sampling=build.sampling_of(settings),
         integrator=build.integrator_of(settings) if steps else None,
         steps=steps,
         every=dynamics.interval(),
@@ -70,9 +70,41 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
         skin=skin,
         residual_points=settings.output.residual_points,
         keep=settings.output.keep,
+        poor=settings.density.poor,
         progress=progress,
     )
-    return _write(out, settings, system, grids, result, unit, start.names, title, begin)
+    extra["warnings"] = [*begun, *result.warnings]
+    return _write(out, settings, system, grids, result, unit, start.names, title, begin, extra)
+
+
+def _local(settings, system, space, x, unit, progress):
+    """The local Gibbs density that has the fields of [macroscopic], samples of it, its points as a grid, a summary."""
+    cells, line = macroscopic.cells_of(settings, space)
+    data = macroscopic.data_of(settings, cells, line, np.asarray(system.masses))
+    table, sampling = settings.macroscopic, build.sampling_of(settings)
+    begin = time.perf_counter()
+    initial = matched_density(
+        system,
+        cells,
+        data,
+        x,
+        temperature=build.density_of(settings).temperature,
+        key=jax.random.fold_in(jax.random.key(settings.density.seed), 1),
+        sampling=macroscopic.sampling_of(table, sampling),
+        neighbours=settings.dynamics.neighbours,
+        rounds=table.iterations,
+        progress=progress,
+    )
+    extra = {"matching": summary.matching(initial, line.s, unit) | {"wall_s": time.perf_counter() - begin}}
+    which = np.arange(sampling.samples) % initial.x.shape[0]
+    found = initial.matched
+    excess = f"χ² is {found.chi2:.3g} for {found.dof:.3g} directions after {found.rounds} rounds"
+    remedy = "Raise `macroscopic.iterations`, `macroscopic.burn_in` or `macroscopic.chains`."
+    warnings = (
+        () if found.converged else (f"The matching of the macroscopic data has not converged: {excess}. {remedy}",)
+    )
+    grid = Grid(cells.y, cells.mollifier, "macroscopic", line.axis)
+    return initial.density, initial.x[which], grid, extra, warnings
 
 
 def measure(
@@ -167,86 +199,9 @@ def _folder(out: Path | str) -> Path:
     return path
 
 
-def residual_bound(grids: list[Grid], dtype: str) -> float:
-    """What counts as zero: rounding in the precision, or the quadrature error of a bump."""
-    if dtype == "float32":
-        return 1e-3
-    profiles = [g.mollifier.profile if isinstance(g.mollifier, Slab) else g.mollifier for g in grids]
-    return 1e-6 if any(isinstance(m, Bump) for m in profiles) else 1e-10
-
-
-def summarise(
-    settings: config.Config, system: System, grids: list[Grid], result: Run, unit: Units, names: tuple[str, ...]
-) -> dict:
-    """The headline numbers in the units of the configuration, JSON-ready."""
-
-    def out(value, quantity):
-        return np.asarray(unit.from_internal(np.asarray(value, float), quantity))
-
-    series = next(iter(result.series.values()))
-    times = out(series.time, "time")
-    residuals = np.asarray(result.residuals, float)
-    worst = residuals.max(axis=0)
-    # with `average = "time"` the frames are merged, but the laws are checked in each
-    shown = times if len(times) == len(residuals) else np.arange(len(residuals), dtype=float)
-    n, dim = system.masses.shape[0], system.space.dimensions
-    dynamics = result.wall.get("dynamics_s", 0.0)
-    data = {
-        "q_star": np.asarray(result.q_star, float).tolist(),
-        "q_star_err": [float(e) if np.isfinite(e) else None for e in result.q_star_err],
-        "temperature": float(out(result.temperature, "temperature").mean()),
-        "pressure": None if result.pressure is None else float(out(result.pressure, "stress").mean()),
-        "potential_energy": float(out(result.potential, "energy").mean()),
-        "populations": populations(system, result),
-        "crossing": float(np.max(result.crossing)),
-        **{f"{law}_residual": float(v) for law, v in zip(LAWS, worst, strict=True)},
-        "residual_bound": residual_bound(grids, settings.output.dtype),
-        "residuals": [
-            {"time": float(t), **{law: float(v) for law, v in zip(LAWS, row, strict=True)}}
-            for t, row in zip(shown, residuals, strict=True)
-        ],
-        "particles": n,
-        "dimensions": dim,
-        "samples": int(np.asarray(series.weight)[0].sum()),
-        "frames": len(times),
-        "atom_steps_per_s": result.atom_steps / dynamics if dynamics else None,
-        "acceptance": result.acceptance,
-        "wall": {k: float(v) for k, v in result.wall.items()},
-        "units": unit.name,
-        "device": str(jax.devices()[0]),
-    }
-    potential = system.potential
-    if isinstance(potential, LennardJones) and potential.tail and isinstance(system.space, Periodic):
-        counts = jnp.bincount(system.species, length=len(names)).astype(float)
-        volume = system.space.volume
-        data["pressure_tail"] = float(out(potential.tail_pressure(counts, volume), "stress"))
-        data["energy_tail"] = float(out(potential.tail_energy(counts, volume), "energy"))
-        data["pressure"] += data["pressure_tail"]
-        data["potential_energy"] += data["energy_tail"]
-    return data
-
-
-def populations(system: System, result: Run) -> dict:
-    """Populations of the electron states at each frame, adiabatic and diabatic, with standard errors, JSON-ready."""
-
-    def table(value, error):
-        error = np.where(np.isfinite(error), error, np.nan)
-        return {
-            "value": np.asarray(value, float).tolist(),
-            "err": [[None if np.isnan(e) else float(e) for e in row] for row in error],
-        }
-
-    count = result.diabatic.shape[1]
-    names = getattr(system.potential, "state_names", None) or [str(a) for a in range(count)]
-    return {
-        "adiabatic": table(result.adiabatic, result.adiabatic_err),
-        "diabatic": table(result.diabatic, result.diabatic_err) | {"names": list(names)},
-    }
-
-
 def _write(out, settings, system, grids, result, unit, names, title, begin, extra=None) -> dict:
     text = config.dumps(settings)
-    summary = summarise(settings, system, grids, result, unit, names) | (extra or {})
+    numbers = summary.summarise(settings, system, grids, result, unit, names) | (extra or {})
     datasets = {}
     for grid in grids:
         datasets[grid.name] = result.to_xarray(
@@ -265,7 +220,7 @@ def _write(out, settings, system, grids, result, unit, names, title, begin, extr
             datasets[grid.name]["positions"] = (("frame", "walker", "particle", "i"), kept, attributes)
         name = "fields.nc" if grid.name == "fields" else f"fields_{grid.name}.nc"
         store.write_netcdf(datasets[grid.name], out / name)
-    summary["wall_s"] = time.perf_counter() - begin
-    store.write_json(summary, out / "summary.json")
-    report.write_report(out / "report.html", datasets, summary | {"config": text}, title)
-    return summary
+    numbers["wall_s"] = time.perf_counter() - begin
+    store.write_json(numbers, out / "summary.json")
+    report.write_report(out / "report.html", datasets, numbers | {"config": text}, title)
+    return numbers

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
-from jaxmd_iz.gibbs import Canonical, Chain, advance_chain, draw_momenta, start_chain, weights
+from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator, Phase
 from jaxmd_iz.neighbours import Neighbours
+from jaxmd_iz.sampling import Chain, Sampling, advance_chain, start_chain
 from jaxmd_iz.system import System
 
 
@@ -23,36 +24,48 @@ class Walkers(NamedTuple):
     phase: Phase  # leading axis B
     state: Int[Array, " B"]
     sample: Int[Array, " B"]
-    weight: Float[Array, " B"]  # w_j of its starting point, summing to 1 over the states of a sample
+    weight: Float[Array, " B"]  # w_j of its starting point, or q_j*; sums to 1 over the states of a sample
     key: Key[Array, " B"]
 
 
 @eqx.filter_jit
 def start_chains(
-    system: System, density: Canonical, x: Float[Array, "samples n D"], key: PRNGKeyArray, neighbours: Neighbours | None
-) -> tuple[Chain, Key[Array, " samples"]]:
-    """One chain for each starting configuration, with its own key."""
+    system: System,
+    density: AbstractDensity,
+    sampling: Sampling,
+    x: Float[Array, "chains n D"],
+    key: PRNGKeyArray,
+    neighbours: Neighbours | None,
+    state: Int[Array, " chains"] | None = None,
+) -> tuple[Chain, Key[Array, " chains"]]:
+    """One chain for each starting configuration, with its own key; on one state each where `state` is given."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
-    return jax.vmap(lambda a, k, nl: start_chain(system, density, a, k, nl))(x, keys, neighbours), keys
+
+    def one(at, mine, nl, k):
+        return start_chain(system, density, sampling, at, mine, nl, k)
+
+    return jax.vmap(one)(x, keys, neighbours, state), keys
 
 
 @eqx.filter_jit
 def advance_chains(
     system: System,
-    density: Canonical,
+    density: AbstractDensity,
+    sampling: Sampling,
     chains: Chain,
-    keys: Key[Array, " samples"],
+    keys: Key[Array, " chains"],
     first: Int[Array, ""],
     steps: int,
     neighbours: Neighbours | None,
-) -> tuple[Chain, Bool[Array, ""]]:
-    """All chains `steps` proposals further; also whether a neighbour list went stale on the way."""
+    state: Int[Array, " chains"] | None = None,
+) -> tuple[Chain, Bool[Array, ""], Float[Array, "chains steps"]]:
+    """All chains `steps` proposals further; whether a neighbour list went stale on the way; and their traces of Φ."""
 
-    def one(chain, key, nl):
-        return advance_chain(system, density, chain, key, first, steps, nl)
+    def one(chain, key, nl, k):
+        return advance_chain(system, density, sampling, chain, key, first, steps, nl, k)
 
-    after, stale = jax.vmap(one)(chains, keys, neighbours)
-    return after, jnp.any(stale)
+    after, stale, trace = jax.vmap(one)(chains, keys, neighbours, state)
+    return after, jnp.any(stale), trace
 
 
 def _stale(system, x, neighbours):
@@ -64,7 +77,7 @@ def _stale(system, x, neighbours):
 @eqx.filter_jit
 def walkers_from_samples(
     system: System,
-    temperature: Float[Array, ""],
+    density: AbstractDensity,
     x: Float[Array, "samples n D"],
     p: Float[Array, "samples n D"] | None,
     key: PRNGKeyArray,
@@ -74,24 +87,50 @@ def walkers_from_samples(
 
     Args:
         system: gives λ̄_j.
-        temperature: k_B T, energy.
+        density: gives w_j and the momenta.
         x: (samples, n, D) positions drawn from g = Σ_j f_jj.
         p: (samples, n, D) momenta, or None to draw them.
         key: for the momenta and for stochastic dynamics.
         neighbours: lists with leading axis samples, or None.
     """
-    samples, _, dim = x.shape
-    d = system.states
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
-    if p is None:
-        p = jax.vmap(lambda k: draw_momenta(k, system.masses, temperature, dim))(keys)
-    w = jax.vmap(lambda a, nl: weights(system, a, temperature, nl))(x, neighbours)
-    spread = jax.tree.map(lambda a: jnp.repeat(a, d, axis=0), (x, p, neighbours))
+    p = _momenta(system, density, x, key) if p is None else p
+    w = jax.vmap(lambda a, nl: density.weights(system, a, nl))(x, neighbours)
+    spread = jax.tree.map(lambda a: jnp.repeat(a, system.states, axis=0), (x, p, neighbours))
+    return _walkers(system, *spread, w, key)
+
+
+@eqx.filter_jit
+def walkers_from_states(
+    system: System,
+    density: AbstractDensity,
+    x: Float[Array, "B n D"],
+    weight: Float[Array, "samples d"],
+    key: PRNGKeyArray,
+    neighbours: Neighbours | None,
+) -> Walkers:
+    """Each surface from a sample of its own f_jj, with given weights that sum to 1 over the states of a sample.
+
+    Args:
+        system, density: as in `walkers_from_samples`.
+        x: (samples · d, n, D), the states of a sample next to each other.
+        weight: (samples, d) estimates of q_j*.
+        key: for the momenta and for stochastic dynamics.
+        neighbours: lists with leading axis B, or None.
+    """
+    return _walkers(system, x, _momenta(system, density, x, key), neighbours, weight, key)
+
+
+def _momenta(system, density, x, key):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    return jax.vmap(lambda k, a: density.momenta(k, system, a))(keys, x)
+
+
+def _walkers(system, x, p, neighbours, weight, key):
+    samples, d = weight.shape
     state = jnp.tile(jnp.arange(d), samples)
-    force = jax.vmap(lambda a, k, nl: system.force(a, k, nl))(spread[0], state, spread[2])
-    walker_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, samples), i))(jnp.arange(samples * d))
-    sample = jnp.repeat(jnp.arange(samples), d)
-    return Walkers(Phase(spread[0], spread[1], force), state, sample, w.reshape(-1), walker_keys)
+    force = jax.vmap(lambda a, k, nl: system.force(a, k, nl))(x, state, neighbours)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), i))(jnp.arange(samples * d))
+    return Walkers(Phase(x, p, force), state, jnp.repeat(jnp.arange(samples), d), weight.reshape(-1), keys)
 
 
 @eqx.filter_jit
@@ -173,7 +212,7 @@ def group_sums(
 
         def add(total, lost, value):
             factor = w.astype(value.dtype).reshape((-1,) + (1,) * (value.ndim - 1))
-            share = jnp.where(factor > 0, factor * value, 0.0)
+            share = jnp.where(factor != 0, factor * value, 0.0)
             part = jnp.zeros_like(total).at[group[which]].add(share)
             # Neumaier: what the larger of two terms loses of the smaller one
             new = jax.lax.optimization_barrier(total + part)

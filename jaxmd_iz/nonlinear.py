@@ -4,6 +4,8 @@
 gains one power of 1/M in the residual of (5.2).
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -170,7 +172,7 @@ def converge(
 
 def moved(e: Edges, d: Array, x: Array) -> Edges:
     """The bonds with other displacements and positions, for derivatives with respect to them."""
-    return eqx.tree_at(lambda t: (t.d, t.x), e, (d, x))
+    return dataclasses.replace(e, d=d, x=x, space=None)
 
 
 def element(left: Array, w: Array, right: Array) -> Array:

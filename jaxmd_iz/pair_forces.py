@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxmd_iz.pair_loop import channels, pair_sums
 from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractPotential, AbstractTwoStatePair
 from jaxmd_iz.space import Edges
 
@@ -27,10 +28,7 @@ def _channels(potential, e: Edges, order: int):
     other = jnp.broadcast_to(other, e.to.shape)
 
     def phi(r2):
-        if potential.states == 1:
-            return (potential.pair(r2, one, other).reshape(r2.shape),)
-        first, second, off = potential.components(r2, one, other)
-        return (first + second) / 2, (first - second) / 2, off
+        return channels(potential, r2, one, other)
 
     def differentiate(function):
         def derivative(r2):
@@ -73,10 +71,14 @@ def value_and_gradient(
     """
     level = jnp.asarray(potential.level, e.d.dtype)
     n = e.x.shape[0]
-    parts = _channels(potential, e, 2 if corrected else 1)
-    sums = [jnp.sum(v) / 2 for v in parts[0]]
-    slopes = jnp.stack(parts[1], axis=1)
-    grads = jnp.moveaxis(2.0 * _row_sums(slopes, e), 1, 0)
+    if e.space is not None and not corrected:
+        found = pair_sums(potential, e.space, e.x, e.species, None)
+        sums, grads = list(jnp.sum(found.value, axis=1)), 2.0 * found.slope
+    else:
+        parts = _channels(potential, e, 2 if corrected else 1)
+        sums = [jnp.sum(v) / 2 for v in parts[0]]
+        slopes = jnp.stack(parts[1], axis=1)
+        grads = jnp.moveaxis(2.0 * _row_sums(slopes, e), 1, 0)
     if potential.states == 1:
         value, slope = jax.value_and_grad(energy)(sums[0] + n * level.reshape(()))
         return value, slope * grads[0]
@@ -91,6 +93,44 @@ def value_and_gradient(
     if corrected:
         total = total + _second(jnp.stack([b_half, b_off], axis=1), slopes[:, 1:], jnp.stack(parts[2][1:], axis=1), e)
     return value, total
+
+
+def weighted_value_and_gradient(
+    potential: AbstractPairPotential, e: Edges, b: Float[Array, " n"], energy: Callable
+) -> tuple[Float[Array, ""], Float[Array, "n D"], Float[Array, " n"]]:
+    """E, ∇E at fixed b and ∂E/∂b of an energy that is a function of V = Σ Vⁿ and W = Σ b_n Vⁿ.
+
+    ∇_nE = Σ_m Σ_c [2 E_{V,c} + (b_n + b_m) E_{W,c}] φ′_c d and ∂E/∂b_n = Σ_c E_{W,c} V_cⁿ.
+
+    Args:
+        potential: a pair potential of one state, or of two real ones.
+        e: bonds.
+        b: (n,) weights.
+        energy: (V, W) ↦ E, each (1,) or (3,): the mean, half-difference and off-diagonal.
+
+    Returns:
+        E (), ∇E (n, D), ∂E/∂b (n,).
+    """
+    level = jnp.asarray(potential.level, e.d.dtype)
+    if potential.states == 1:
+        own = level.reshape(1)
+    else:
+        own = jnp.stack([(level[0, 0] + level[1, 1]) / 2, (level[0, 0] - level[1, 1]) / 2, level[0, 1]])
+    if e.space is not None:
+        found = pair_sums(potential, e.space, e.x, e.species, b)
+        assert found.weighted is not None
+        each = found.value + own[:, None]
+        value, (to_v, to_w) = jax.value_and_grad(energy, (0, 1))(jnp.sum(each, axis=1), each @ b)
+        gradient = jnp.einsum("c,cnD->nD", 2.0 * to_v, found.slope) + jnp.einsum("c,cnD->nD", to_w, found.weighted)
+        return value, gradient + b[:, None] * jnp.einsum("c,cnD->nD", to_w, found.slope), to_w @ each
+    values, slopes = _channels(potential, e, 1)
+    each = jnp.stack([jnp.sum(v, axis=1) / 2 for v in values]) + own[:, None]  # V_cⁿ
+    value, (to_v, to_w) = jax.value_and_grad(energy, (0, 1))(jnp.sum(each, axis=1), each @ b)
+    both = b[:, None] + (b[None, :] if e.dense else b[e.to])
+    weight = jnp.zeros_like(slopes[0])
+    for c, slope in enumerate(slopes):
+        weight = weight + (2.0 * to_v[c] + both * to_w[c]) * slope
+    return value, _row_sums(weight[:, None, :], e)[:, 0], to_w @ each
 
 
 def _second(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,10 +13,12 @@ from jaxmd_iz import ensemble
 from jaxmd_iz.balance import worst_residual
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
-from jaxmd_iz.gibbs import Canonical
+from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.moments import Moments, Totals
+from jaxmd_iz.sampled import Sampled, sample
+from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Periodic
 from jaxmd_iz.statistics import GROUPS, FieldSeries, GroupSums, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
@@ -48,7 +51,8 @@ class Run(eqx.Module):
     diabatic_err: Float[Array, "T N"]
     crossing: Float[Array, " T"]  # weight of the phase points whose surface touches another one
     residuals: Float[Array, "frames 3"]  # mass, momentum, energy: largest over grids and states of one sample
-    acceptance: float | None
+    sampling: dict[str, Any] = eqx.field(static=True)  # acceptance, R̂, effective samples of the weights; JSON-ready
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
     atom_steps: int = eqx.field(static=True, default=0)
     wall: dict[str, float] = eqx.field(static=True, default_factory=dict)
     positions: Float[Array, "frames B n D"] | None = None
@@ -73,11 +77,12 @@ class Run(eqx.Module):
 
 def simulate(
     system: System,
-    density: Canonical,
+    density: AbstractDensity,
     grids: Sequence[Grid] | Grid,
     x: Float[Array, "*samples n D"],
     *,
     key: PRNGKeyArray,
+    sampling: Sampling | None = None,
     integrator: AbstractIntegrator | None = None,
     steps: int = 0,
     every: int | None = None,
@@ -87,16 +92,18 @@ def simulate(
     skin: float | None = None,
     residual_points: int = 16,
     keep: Sequence[str] = (),
+    poor: str = "flag",
     progress: bool = False,
 ) -> Run:
-    """Conservation fields of the canonical density, carried along every surface.
+    """Conservation fields of a density, carried along every surface.
 
     Args:
         system: potential, space, masses, surface correction, split.
-        density: temperature and how to sample; its weights w_j are used even when `p` is given.
+        density: what is sampled; its weights w_j are used even when `p` is given.
         grids: where to look, and with which mollifier.
         x: (n, D) starting configuration of every chain, or (samples, n, D). With `p`, the phase points themselves.
         key: PRNG key.
+        sampling: how to sample; by default `Sampling()`. Not used with `p`.
         integrator: needed when steps > 0.
         steps: time steps after t = 0.
         every: steps between frames; by default one frame at t = 0 and one at the end, where there is always one.
@@ -106,6 +113,7 @@ def simulate(
         skin: of the list, length; by default 0.3 of the cutoff (an HMC proposal counts as one step).
         residual_points: points y of the balance check per frame and grid.
         keep: may hold "positions".
+        poor: `flag` sampling that is poor in `Run.warnings`, or `stop` before the dynamics.
         progress: show a progress bar.
 
     Returns:
@@ -115,7 +123,7 @@ def simulate(
         InputError: shapes that do not fit, a missing integrator, names that are not known.
     """
     grids = [grids] if isinstance(grids, Grid) else list(grids)
-    _check(system, grids, x, p, steps, every, integrator, average, keep)
+    _check(system, grids, x, p, steps, every, integrator, average, keep, poor)
     n = system.masses.shape[0]
     every = max(steps, 1) if every is None else every
     skin = 0.3 * system.potential.cutoff if skin is None else skin
@@ -124,23 +132,24 @@ def simulate(
     def numbers(tree):  # plain numbers as arrays: another temperature or step compiles nothing
         return jax.tree.map(lambda a: jnp.asarray(a, x.dtype) if isinstance(a, float | int) else a, tree)
 
-    density, integrator = numbers(density), numbers(integrator)
+    sampling = Sampling() if sampling is None else sampling
+    density, integrator, sampling = numbers(density), numbers(integrator), numbers(sampling)
     lists = ListKeeper(system, wants_list(system, n, neighbours), skin)
-    bar = progress_bar(progress, (0 if p is not None else density.burn_in) + steps)
+    bar = progress_bar(progress, (0 if p is not None else sampling.burn_in) + steps)
     begin = time.perf_counter()
 
-    key_chain, key_walk = jax.random.split(key)
-    acceptance = None
+    keys = jax.random.split(key)
     if p is None:
-        x = jnp.broadcast_to(x, (density.samples, *x.shape[-2:])) if x.ndim == 2 else x
-        x, acceptance = _sample(system, density, x, key_chain, lists, bar)
-    elif x.ndim == 2:
-        x, p = x[None], p.reshape(1, *p.shape[-2:])
-    temperature = jnp.asarray(density.temperature, x.dtype)
-    walkers = ensemble.walkers_from_samples(system, temperature, x, p, key_walk, lists.build(x))
+        found = sample(system, density, sampling, x, keys, lists, bar)
+        stop = poor == "stop" and found.warnings
+        must(not stop, "sampling", "be good enough to go on", " ".join(w.rstrip(".") for w in found.warnings))
+    else:
+        x, p = (x[None], p[None]) if x.ndim == 2 else (x, p)
+        found = Sampled(ensemble.walkers_from_samples(system, density, x, p, keys[1], lists.build(x)), {}, ())
+    walkers = found.walkers
     sampled = time.perf_counter()
 
-    samples = x.shape[0]
+    samples = walkers.state.shape[0] // system.states
     frames = sorted({*range(0, steps + 1, every), steps})
     sums, residuals, kept, clock = [], [], [], 0.0
     for f, at in enumerate(frames):
@@ -172,13 +181,14 @@ def simulate(
     atom_steps = steps * n * samples * system.states
     wall = {"sampling_s": sampled - begin, "dynamics_s": clock, "wall_s": time.perf_counter() - begin}
     fixed = p is not None and system.external is None
-    checked = jnp.stack(residuals)
-    return _finish(system, grids, sums, times, q_star, q_err, checked, acceptance, atom_steps, wall, kept, fixed)
+    checked, chains = jnp.stack(residuals), samples if average == "time" else None
+    return _finish(system, grids, sums, times, q_star, q_err, checked, found, atom_steps, wall, kept, fixed, chains)
 
 
-def _check(system, grids, x, p, steps, every, integrator, average, keep) -> None:
+def _check(system, grids, x, p, steps, every, integrator, average, keep, poor) -> None:
     """One sentence for each argument of `simulate` that does not fit."""
     one_of(average, "average", ("ensemble", "time"))
+    one_of(poor, "poor", ("flag", "stop"))
     for name in keep:
         one_of(name, "keep", ("positions",))
     dim = system.space.dimensions
@@ -205,17 +215,6 @@ def _check(system, grids, x, p, steps, every, integrator, average, keep) -> None
 
 def _step_length(integrator) -> float:
     return 0.0 if integrator is None else float(integrator.step)
-
-
-def _sample(system, density, x, key, lists, bar):
-    chains, keys = ensemble.start_chains(system, density, x, key, lists.build(x))
-
-    def step(state, first, count, nl):
-        return ensemble.advance_chains(system, density, state, keys, first, count, nl)
-
-    chains = lists.advance(step, chains, lambda c: c.x, density.burn_in, bar)
-    counted = max(density.burn_in - (density.burn_in + 1) // 2, 1)
-    return chains.x, float(jnp.mean(chains.accepted)) / counted
 
 
 def _time_group(samples: int, frame: int, frames: int) -> Int[Array, " samples"]:
@@ -257,11 +256,11 @@ class _Look(eqx.Module):
         return several, total, jnp.ones((), x.dtype)
 
 
-def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, atom_steps, wall, kept, fixed) -> Run:
+def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_steps, wall, kept, fixed, chains) -> Run:
     mass = jnp.sum(system.masses)
     series = {}
     for number, grid in enumerate(grids):
-        parts = [fields_with_errors(s.moments[number], s.totals.momentum, s.weight, mass) for s in sums]
+        parts = [fields_with_errors(s.moments[number], s.totals.momentum, s.weight, mass, chains) for s in sums]
         value, error, w = (jax.tree.map(lambda *a: jnp.stack(a), *[part[i] for part in parts]) for i in range(3))
         raw: Moments = jax.tree.map(lambda *a: jnp.stack(a), *[s.moments[number] for s in sums])
         weight = jnp.stack([s.weight for s in sums])
@@ -270,7 +269,7 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         lambda *a: jnp.stack(a),
         *[jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums],
     )
-    each = [jackknife(lambda a: a, (s.totals.adiabatic, s.totals.diabatic), s.weight) for s in sums]
+    each = [jackknife(lambda a: a, (s.totals.adiabatic, s.totals.diabatic), s.weight, chains) for s in sums]
     populations, errors = jax.tree.map(lambda *a: jnp.stack(a), *each)
     n, dim = system.masses.shape[0], system.space.dimensions
     # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
@@ -292,7 +291,8 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, acceptance, at
         diabatic_err=errors[1],
         crossing=means.crossing,
         residuals=residuals,
-        acceptance=acceptance,
+        sampling=found.quality,
+        warnings=found.warnings,
         atom_steps=atom_steps,
         wall=wall,
         positions=jnp.stack(kept) if kept else None,

@@ -6,6 +6,7 @@ Interactions use one image, the nearest; mollifiers and bond functions use every
 import abc
 import itertools
 import math
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ class Edges(eqx.Module):
     half_mask: Bool[Array, " P"]
     reach: float = eqx.field(static=True)
     dense: bool = eqx.field(static=True)
+    space: Any = eqx.field(static=True, default=None)  # of all pairs whose `d` is what it makes of `x`, else None
 
     @property
     def r2(self) -> Float[Array, "n K"]:
@@ -66,6 +68,10 @@ class AbstractSpace(eqx.Module):
     @abc.abstractmethod
     def displacement(self, d: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
         """The nearest image of a difference of positions, (…, D)."""
+
+    @abc.abstractmethod
+    def wrap(self, d: tuple[Float[Array, "*b"], ...]) -> tuple[Float[Array, "*b"], ...]:
+        """The same for D components of any one shape: no axis of length D, for loops that want long rows."""
 
     @abc.abstractmethod
     def images(self, radius: float) -> np.ndarray:
@@ -103,6 +109,7 @@ class AbstractSpace(eqx.Module):
             half_mask=jnp.ones(upper.shape, bool),
             reach=self.longest(),
             dense=True,
+            space=self,
         )
 
 
@@ -115,6 +122,10 @@ class Free(AbstractSpace):
         must(self.dimensions in (1, 2, 3), "dimensions", "be 1, 2 or 3", f"it is {self.dimensions}")
 
     def displacement(self, d):
+        """The difference itself."""
+        return d
+
+    def wrap(self, d):
         """The difference itself."""
         return d
 
@@ -191,12 +202,31 @@ class Periodic(AbstractSpace):
 
     def displacement(self, d):
         """Nearest image by rounding fractional coordinates; exact for |d| below half of every height."""
-        if np.count_nonzero(self.matrix - np.diag(np.diag(self.matrix))) == 0:
-            edge = jnp.asarray(np.diag(self.matrix), d.dtype).reshape((1,) * (d.ndim - 1) + (-1,))
-            return d - edge * jnp.round(d / edge)
+        if self.orthorhombic:
+            edge, rate = (
+                jnp.asarray(a, d.dtype).reshape((1,) * (d.ndim - 1) + (-1,)) for a in (self._edges, 1 / self._edges)
+            )
+            return d - edge * jnp.round(d * rate)
         cell = jnp.asarray(self.matrix, d.dtype)
         inverse = jnp.asarray(np.linalg.inv(self.matrix), d.dtype)
         return d - jnp.round(d @ inverse) @ cell
+
+    def wrap(self, d):
+        """Nearest image by rounding fractional coordinates, component by component."""
+        if self.orthorhombic:
+            return tuple(c - float(e) * jnp.round(c * float(1 / e)) for c, e in zip(d, self._edges, strict=True))
+        inverse, axes = np.linalg.inv(self.matrix), range(self.dimensions)
+        turns = [jnp.round(sum(float(inverse[a, k]) * d[a] for a in axes)) for k in axes]
+        return tuple(d[a] - sum(float(self.matrix[k, a]) * turns[k] for k in axes) for a in axes)
+
+    @property
+    def orthorhombic(self) -> bool:
+        """Whether the cell vectors lie along the axes."""
+        return bool(np.count_nonzero(self.matrix - np.diag(np.diag(self.matrix))) == 0)
+
+    @property
+    def _edges(self):
+        return np.diag(self.matrix)
 
     def images(self, radius):
         """Lattice vectors that bring a nearest image within `radius`, (I, D)."""

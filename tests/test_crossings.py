@@ -120,7 +120,7 @@ def test_a_run_at_a_crossing_says_so_and_populations_follow_the_states():
     system = System(JahnTeller(), Free(2), jnp.array([50.0]), correction="none")
     x = jnp.array([[[0.0, 0.0]], [[0.7, 0.0]]])
     grid = Grid(jnp.array([[0.2, 0.1]]), Polynomial(1.5, 2))
-    density = Canonical(0.8, 2)
+    density = Canonical(0.8)
     options = {"p": jnp.ones_like(x), "integrator": VelocityVerlet(1e-3), "steps": 3, "every": 2}
     run = simulate(system, density, grid, x, key=jax.random.key(0), **options)
     np.testing.assert_allclose(run.series["fields"].time, [0.0, 2e-3, 3e-3], rtol=1e-12)  # the last frame is kept

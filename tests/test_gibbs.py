@@ -9,25 +9,27 @@ from scipy.stats import kstest
 
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.ensemble import advance_chains, start_chains, walkers_from_samples
-from jaxmd_iz.gibbs import Canonical, draw_momenta, free_energy, weights
+from jaxmd_iz.gibbs import Canonical, draw_momenta
 from jaxmd_iz.potentials.base import FromFunction
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
 from jaxmd_iz.potentials.external import HarmonicTrap
 from jaxmd_iz.potentials.pair import LennardJones
+from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Free, Periodic
 from jaxmd_iz.system import System
 
 CHAINS = 4000
 
 
-def sample(system, density, start, parts=1):
+def sample(system, temperature, sampling, start, parts=1):
     """Positions at the end of every chain, (chains, n, D), run in so many chunks, and the mean acceptance."""
-    x = jnp.broadcast_to(start, (density.samples, *start.shape))
-    chains, keys = start_chains(system, density, x, jax.random.key(1), None)
-    count = density.burn_in // parts
+    density = Canonical(temperature)
+    x = jnp.broadcast_to(start, (sampling.samples, *start.shape))
+    chains, keys = start_chains(system, density, sampling, x, jax.random.key(1), None)
+    count = sampling.burn_in // parts
     for part in range(parts):
-        chains, _ = advance_chains(system, density, chains, keys, jnp.asarray(part * count), count, None)
-    return np.asarray(chains.x), float(jnp.mean(chains.accepted)) / (density.burn_in // 2)
+        chains, *_ = advance_chains(system, density, sampling, chains, keys, jnp.asarray(part * count), count, None)
+    return np.asarray(chains.x), float(jnp.mean(chains.accepted)) / (sampling.burn_in // 2)
 
 
 STIFFNESS, CENTRE = np.array([1.0, 4.0]), np.array([0.5, -2.0])
@@ -42,8 +44,8 @@ def nothing(x):
 def in_trap(sampler, parts):
     """Three particles of different mass, from the centre of a trap at T = 0.7."""
     system = System(FromFunction(nothing), Free(2), np.array([1.0, 2.0, 5.0]), external=HarmonicTrap(STIFFNESS, CENTRE))
-    density = Canonical(0.7, CHAINS, sampler=sampler, **TRAPPED[sampler])
-    return sample(system, density, jnp.broadcast_to(jnp.asarray(CENTRE)[None], (3, 2)), parts)
+    sampling = Sampling(CHAINS, sampler=sampler, **TRAPPED[sampler])
+    return sample(system, 0.7, sampling, jnp.broadcast_to(jnp.asarray(CENTRE)[None], (3, 2)), parts)
 
 
 @pytest.mark.parametrize("sampler", ["hmc", "langevin"])
@@ -105,9 +107,9 @@ def test_two_states_have_the_averages_of_quadrature(sampler, correction, options
 
     The bias of Langevin dynamics, (hω)²/24 of ⟨x²⟩ at most, is 2e-3 at this step and hides in them (2e-2).
     """
-    density = Canonical(TEMPERATURE, CHAINS, sampler=sampler, **options)
-    x, _ = sample(line(correction), density, jnp.zeros((1, 1)))
-    w = np.asarray(jax.jit(jax.vmap(lambda a: weights(line(correction), a, TEMPERATURE)))(x))
+    sampling = Sampling(CHAINS, sampler=sampler, **options)
+    x, _ = sample(line(correction), TEMPERATURE, sampling, jnp.zeros((1, 1)))
+    w = np.asarray(jax.jit(jax.vmap(lambda a: Canonical(TEMPERATURE).weights(line(correction), a)))(x))
     np.testing.assert_allclose(w.sum(axis=1), 1, rtol=0, atol=1e-15)
     other = exact("paper" if correction == "none" else "none")
     differs = []
@@ -129,16 +131,18 @@ def fluid():
 
 @pytest.mark.parametrize("name", ["fluid", "function"])
 def test_gradient_of_the_free_energy(name):
-    """∇U = Σ_j w_j ∇λ̄_j + ∇V_b to rounding, and the finite difference of U (fourth order, 1e-9)."""
+    """T∇Φ = Σ_j w_j ∇λ̄_j + ∇V_b to rounding, and the finite difference of Φ (fourth order, 1e-9)."""
     system, x = fluid() if name == "fluid" else (line(), jnp.asarray([[0.31]]))
     temperature = 0.8
 
     @eqx.filter_jit
     def look(s, x):
         forces = jax.vmap(lambda k: s.force(x, k))(jnp.arange(2))
-        return free_energy(s, x, temperature), weights(s, x, temperature), s.levels(x), forces
+        density = Canonical(temperature)
+        return density.action(s, x), density.weights(s, x), s.levels(x), forces
 
     (value, slope), w, levels, forces = look(system, x)
+    value, slope = value * temperature, slope * temperature
     mixed = -np.einsum("k,knD->nD", w, forces)
     scale = np.max(np.abs(slope))
     assert np.max(np.abs(slope - mixed)) < 1e-12 * scale
@@ -147,7 +151,7 @@ def test_gradient_of_the_free_energy(name):
     total = -temperature * np.log(np.sum(np.exp(-np.asarray(levels) / temperature))) + outside
     assert abs(float(value) - total) < 1e-13 * (1 + abs(total))
     way, h = np.random.default_rng(0).normal(size=x.shape), 2e-4
-    up, down, up2, down2 = (float(look(system, x + s * h * way)[0][0]) for s in (1, -1, 2, -2))
+    up, down, up2, down2 = (temperature * float(look(system, x + s * h * way)[0][0]) for s in (1, -1, 2, -2))
     difference = (8 * (up - down) - (up2 - down2)) / (12 * h)
     assert abs(difference - np.sum(way * slope)) < 1e-9 * np.linalg.norm(slope) * np.linalg.norm(way)
 
@@ -156,9 +160,10 @@ def test_weights_survive_energies_far_apart():
     """A gap of 10⁴ T leaves weights 1 and 0, without overflow."""
     deep = FromFunction(lambda x: jnp.asarray([[[-3000.0, 0.0], [0.0, 2000.0]]]) + 0.0 * x[:, :, None], states=2)
     system = System(deep, Free(1), np.ones(1), correction="none")
-    w, (value, _) = jax.jit(lambda x: (weights(system, x, 0.5), free_energy(system, x, 0.5)))(jnp.zeros((1, 1)))
+    density = Canonical(0.5)
+    w, (value, _) = jax.jit(lambda x: (density.weights(system, x), density.action(system, x)))(jnp.zeros((1, 1)))
     np.testing.assert_array_equal(w, [1.0, 0.0])
-    assert value == -3000.0
+    assert value == -6000.0
 
 
 def test_momenta_are_gaussian_and_shared_by_the_states():
@@ -167,7 +172,7 @@ def test_momenta_are_gaussian_and_shared_by_the_states():
     system = System(FromFunction(crossing, states=2), Free(1), masses, correction="none")
     x = jnp.asarray([[0.3], [0.2], [0.1], [-0.2], [-0.5]])
     at = jnp.broadcast_to(x, (samples, 5, 1))
-    walkers = walkers_from_samples(system, jnp.asarray(0.8), at, None, jax.random.key(3), None)
+    walkers = walkers_from_samples(system, Canonical(0.8), at, None, jax.random.key(3), None)
     p = np.asarray(walkers.phase.p).reshape(samples, 2, 5)
     np.testing.assert_array_equal(p[:, 0], p[:, 1])
     u = p[:, 0] / np.sqrt(0.8 * masses)
@@ -175,7 +180,7 @@ def test_momenta_are_gaussian_and_shared_by_the_states():
     assert np.max(np.abs(u.T @ u / samples - np.eye(5))) < 4 * np.sqrt(2 / samples)
     w = np.asarray(walkers.weight).reshape(samples, 2)
     np.testing.assert_allclose(w.sum(axis=1), 1, rtol=0, atol=1e-15)
-    np.testing.assert_allclose(w[0], jax.jit(lambda x: weights(system, x, 0.8))(x), rtol=1e-13)
+    np.testing.assert_allclose(w[0], jax.jit(lambda x: Canonical(0.8).weights(system, x))(x), rtol=1e-13)
 
 
 def test_fixed_total_momentum_takes_one_degree_of_freedom_from_each_axis():
@@ -189,15 +194,15 @@ def test_fixed_total_momentum_takes_one_degree_of_freedom_from_each_axis():
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("kind", "options", "sentence"),
     [
-        ({"temperature": 0.0}, "`temperature` must be positive"),
-        ({"temperature": 1.0, "samples": 0}, "`samples` must be 1 or more"),
-        ({"temperature": 1.0, "burn_in": -1}, "`burn_in` must be 0 or more"),
-        ({"temperature": 1.0, "leapfrog": 0}, "`leapfrog` must be 1 or more"),
-        ({"temperature": 1.0, "sampler": "gibbs"}, "`sampler` must be `hmc` or `langevin`"),
+        (Canonical, {"temperature": 0.0}, "`temperature` must be positive"),
+        (Sampling, {"samples": 0}, "`samples` must be 1 or more"),
+        (Sampling, {"burn_in": -1}, "`burn_in` must be 0 or more"),
+        (Sampling, {"leapfrog": 0}, "`leapfrog` must be 1 or more"),
+        (Sampling, {"sampler": "gibbs"}, "`sampler` must be .*`hmc`"),
     ],
 )
-def test_wrong_input_is_refused_in_a_sentence(options, sentence):
+def test_wrong_input_is_refused_in_a_sentence(kind, options, sentence):
     with pytest.raises(InputError, match=sentence):
-        Canonical(**options)
+        kind(**options)

@@ -27,10 +27,11 @@ def test_canonical_lennard_jones_meets_nist(density, temperature, energy, pressu
     grid = iz.Grid(jnp.zeros((1, 3)), iz.Polynomial(1.0))
     run = iz.simulate(
         system,
-        iz.Canonical(temperature, CHAINS, burn_in=500, leapfrog=12, step=0.02),
+        iz.Canonical(temperature),
         grid,
         starts,
         key=jax.random.key(0),
+        sampling=iz.Sampling(CHAINS, burn_in=500, leapfrog=12, step=0.02),
         neighbours="dense",
         keep=("positions",),
     )

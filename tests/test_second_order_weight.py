@@ -21,6 +21,7 @@ from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractPotential, F
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
 from jaxmd_iz.potentials.external import HarmonicTrap, QuarticTrap
 from jaxmd_iz.potentials.pair import LennardJones
+from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Free
 from jaxmd_iz.surfaces import levels
 from jaxmd_iz.system import System
@@ -166,9 +167,9 @@ def test_reweighted_samples_give_second_order_averages_of_functions_of_x():
     """
     potential, mass, one = QuarticCrossing(), jnp.asarray(10.0), jnp.asarray(1.0)
     system = System(potential, Free(1), mass[None], correction="none")
-    density = Canonical(1.0, samples=8000, burn_in=40, step=0.5, leapfrog=6)
-    begin, keys = start_chains(system, density, jnp.full((8000, 1, 1), 0.5), jax.random.key(2), None)
-    x = advance_chains(system, density, begin, keys, jnp.asarray(0), density.burn_in, None)[0].x
+    density, sampling = Canonical(1.0), Sampling(samples=8000, burn_in=40, step=0.5, leapfrog=6)
+    begin, keys = start_chains(system, density, sampling, jnp.full((8000, 1, 1), 0.5), jax.random.key(2), None)
+    x = advance_chains(system, density, sampling, begin, keys, jnp.asarray(0), sampling.burn_in, None)[0].x
     y, mollifier = np.array([-0.5, 0.2, 1.0]), Polynomial(0.8, 1)
 
     def functions(x):  # x and ρ at three places

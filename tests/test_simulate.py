@@ -10,13 +10,14 @@ from jaxmd_iz import chunks, simulate, simulation
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.ensemble import Walkers, advance_chains, group_sums, start_chains
 from jaxmd_iz.fields import fields
-from jaxmd_iz.gibbs import Canonical, weights
+from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import Phase, VelocityVerlet, trajectory
 from jaxmd_iz.mollifiers import Polynomial
 from jaxmd_iz.neighbours import neighbour_list
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
 from jaxmd_iz.potentials.external import HarmonicTrap
 from jaxmd_iz.potentials.pair import LennardJones, Morse
+from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.simulation import Grid
 from jaxmd_iz.space import Free, Periodic
 from jaxmd_iz.statistics import group_of, jackknife
@@ -38,8 +39,9 @@ TWO_STATES = System(FLUID, BOX, MASSES, correction="none")
 def given(system=TWO_STATES, grids=GRID, x=STARTS, p=MOMENTA, temperature=0.7, key=0, **options):
     """The phase points x, p carried along every surface, with two frames after the first."""
     options = {"integrator": VelocityVerlet(STEP), "steps": 4, "every": 2} | options
-    density = Canonical(temperature, SAMPLES, 6, leapfrog=3, step=0.02)
-    return simulate(system, density, grids, x, p=p, key=jax.random.key(key), **options)
+    sampling = Sampling(SAMPLES, 6, leapfrog=3, step=0.02)
+    key = jax.random.key(key)
+    return simulate(system, Canonical(temperature), grids, x, p=p, key=key, sampling=sampling, **options)
 
 
 def sampled(**options):
@@ -74,7 +76,7 @@ def test_run_holds_what_it_promises(first):
     f = first.series["points"].fields
     assert abs(np.sum(np.asarray(first.q_star)) - 1) < 1e-14 and np.all(np.asarray(first.q_star) > 0)
     assert np.all(np.asarray(first.q_star_err) > 0) and np.all(np.isfinite(first.q_star_err))
-    assert 0 <= first.acceptance <= 1 and first.atom_steps == 4 * N * SAMPLES * 2
+    assert 0 <= first.sampling["acceptance"] <= 1 and first.atom_steps == 4 * N * SAMPLES * 2
     np.testing.assert_allclose(first.series["points"].time, [0.0, 2 * STEP, 4 * STEP], rtol=1e-15)
     assert f.sigma.shape == (3, 5, 2, 2) and f.q.shape == (3, 5, 2) and np.all(np.asarray(f.valid))
     assert first.positions.shape == (3, SAMPLES * 2, N, 2)
@@ -85,7 +87,7 @@ def test_q_star_is_the_mean_weight_of_the_samples(first):
     """(5.22): w_j of each starting point, equal for its two walkers, and the jackknife of a plain mean."""
     starts = np.asarray(first.positions[0])
     np.testing.assert_array_equal(starts[::2], starts[1::2])
-    w = np.asarray(jax.jit(jax.vmap(lambda a: weights(TWO_STATES, a, 0.7)))(starts[::2]))
+    w = np.asarray(jax.jit(jax.vmap(lambda a: Canonical(0.7).weights(TWO_STATES, a)))(starts[::2]))
     np.testing.assert_allclose(first.q_star, w.mean(axis=0), rtol=1e-13)
     np.testing.assert_allclose(first.q_star_err, w.std(axis=0, ddof=1) / np.sqrt(SAMPLES), rtol=1e-10)
 
@@ -117,7 +119,7 @@ def by_hand():
     def look(x, p, k, steps):
         x, p = jax.lax.fori_loop(0, steps, lambda _, z: step(*z, k), (x, p))
         (moments,), totals = TWO_STATES.observe([(Y, GRID.mollifier)], x, p, k)
-        return moments, totals, x, weights(TWO_STATES, x, 0.7)
+        return moments, totals, x, Canonical(0.7).weights(TWO_STATES, x)
 
     def step(x, p, k):
         return trajectory(VelocityVerlet(STEP), lambda y: TWO_STATES.force(y, k), TWO_STATES.masses, x, p, 1)
@@ -216,17 +218,17 @@ def test_chains_on_a_list_are_those_on_all_pairs_or_stale():
     """A list too short for any energy of a chain is reported, also when the proposal was rejected."""
     x = jnp.asarray(np.stack(np.meshgrid(2.1 * np.arange(4), 2.1 * np.arange(3)), -1).reshape(-1, 2))
     system = System(Morse(3.0, 1.0, 0.7, 2.0, "force_shift"), Free(2), np.ones(12), external=HarmonicTrap(0.05, 3.0))
-    hmc = Canonical(jnp.asarray(1.5), 1, 1, leapfrog=10, step=0.3)
+    density, hmc = Canonical(jnp.asarray(1.5)), Sampling(1, 1, leapfrog=10, step=jnp.asarray(0.3))
     lists = [neighbour_list(system.space, scale * x, 2.0, 0.3, capacity=11) for scale in (1.0, 0.1)]
     near, whole = (jax.tree.map(lambda a: a[None], built) for built in lists)  # the second holds every pair
-    chain, _ = start_chains(system, hmc, x[None], jax.random.key(0), None)
+    chain, _ = start_chains(system, density, hmc, x[None], jax.random.key(0), None)
     outrun = 0
     for seed in range(100):
         keys = jax.random.split(jax.random.key(seed), 1)
-        listed, stale = advance_chains(system, hmc, chain, keys, jnp.asarray(1), 1, near)
+        listed, stale, _ = advance_chains(system, density, hmc, chain, keys, jnp.asarray(1), 1, near)
         outrun += bool(stale)
         if not stale:
-            dense, _ = advance_chains(system, hmc, chain, keys, jnp.asarray(1), 1, whole)
+            dense, *_ = advance_chains(system, density, hmc, chain, keys, jnp.asarray(1), 1, whole)
             np.testing.assert_allclose(listed.x, dense.x, rtol=0, atol=1e-9, err_msg=f"seed {seed}")
     assert outrun > 0
 

@@ -13,6 +13,7 @@ from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.integrators import AbstractIntegrator, Baoab, ForestRuth, VelocityVerlet
 from jaxmd_iz.nonlinear import Iterated
 from jaxmd_iz.potentials import DiagonalPartition
+from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.simulation import Grid
 from jaxmd_iz.space import AbstractSpace
 from jaxmd_iz.system import System
@@ -25,6 +26,7 @@ __all__ = [
     "grids_of",
     "integrator_of",
     "potential_of",
+    "sampling_of",
     "snapshots_of",
     "space_of",
     "start_of",
@@ -80,23 +82,31 @@ def system_of(
 
 
 def density_of(config: Config) -> Canonical:
-    """The canonical density and how to sample it, in internal units.
+    """The canonical density, in internal units.
 
     For `density.kind = "given"` it serves for the weights of the states alone.
 
     Raises:
         InputError: no temperature.
     """
+    return Canonical(_temperature(config))
+
+
+def sampling_of(config: Config) -> Sampling:
+    """How positions are sampled, in internal units."""
     table, unit = config.density, units_of(config)
     step = _step(config) if table.step is None else table.step
-    return Canonical(
-        temperature=_temperature(config),
+    return Sampling(
         samples=table.samples,
         burn_in=table.burn_in,
         sampler=table.sampler,
         leapfrog=table.leapfrog,
         step=unit.to_internal(step, "time"),
         friction=unit.to_internal(table.friction, "rate"),
+        states=table.states,
+        mass=table.mass,
+        rungs=table.rungs,
+        hottest=table.hottest,
     )
 
 

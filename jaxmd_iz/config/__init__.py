@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmd_iz.checks import fail, must, nearest, refuse_unsupported
+from jaxmd_iz.config.macroscopic import MacroscopicTable, ProfileTable
 from jaxmd_iz.config.potential import SEVERAL, SW_FILES, CouplingTable, ExternalTable, PotentialTable, ShiftTable
 from jaxmd_iz.config.rules import AXES, Table, default_of, it_is, toml
 from jaxmd_iz.config.tables import (
@@ -39,9 +40,11 @@ __all__ = [
     "ExternalTable",
     "GridTable",
     "LimitTable",
+    "MacroscopicTable",
     "MollifierTable",
     "OutputTable",
     "PotentialTable",
+    "ProfileTable",
     "ShiftTable",
     "SpaceTable",
     "SplitTable",

@@ -18,6 +18,7 @@ from jaxmd_iz.config.rules import (
     by_name,
     choice,
     key,
+    number,
     numbers,
     several,
     text,
@@ -120,15 +121,31 @@ class DensityTable(Table):
 
     NAME: ClassVar[str] = "density"
     kind: str = key(
-        "`canonical`: the global canonical density of all surfaces; `given`: the phase points of the start file",
-        choice("canonical", "given"),
+        "`canonical`: the global canonical density of all surfaces; `local`: the local one that has the fields of "
+        "[macroscopic]; `given`: the phase points of the start file",
+        choice("canonical", "local", "given"),
         "canonical",
     )
-    temperature: float | None = key("temperature T", POSITIVE, None, "temperature", "needed by `canonical`")
+    temperature: float | None = key(
+        "temperature T; of `local` that of V_b", POSITIVE, None, "temperature", "needed by `canonical` and `local`"
+    )
     samples: int = key("independent chains, one sample each", whole(1), 32)
     burn_in: int = key("sampling steps of each chain before its sample", whole(0), 200)
-    sampler: str = key("exact proposals, or Langevin steps with a small bias", choice("hmc", "langevin"), "hmc")
-    step: float | None = key("time step; `hmc` adapts it", POSITIVE, None, "time", "`dynamics.step`")
+    sampler: str = key(
+        "exact proposals, or Langevin steps with a small bias", choice("hmc", "nuts", "mala", "langevin"), "hmc"
+    )
+    states: str = key(
+        "every surface from samples of all states together, or each from samples of its own",
+        choice("together", "apart"), "together",
+    )  # fmt: skip
+    mass: str = key(
+        "of proposals: that of the particles, or adapted to the width of each coordinate", choice("given", "adapted"),
+        "given",
+    )  # fmt: skip
+    rungs: int = key("temperatures of a replica exchange; 1 for none", whole(1), 1)
+    hottest: float = key("highest temperature of the exchange over the lowest", number(least=1.0), 4.0)
+    poor: str = key("what to do when the sampling is poor: say so, or stop", choice("flag", "stop"), "flag")
+    step: float | None = key("time step; all but `langevin` adapt it", POSITIVE, None, "time", "`dynamics.step`")
     leapfrog: int = key("steps of one proposal of `hmc`", whole(1), 10)
     friction: float = key("friction of `langevin`", NOT_NEGATIVE, 1.0, "1/time")
     start: str = key(

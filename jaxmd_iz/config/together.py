@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jaxmd_iz.checks import must, one_of
+from jaxmd_iz.config.macroscopic import MacroscopicTable
 from jaxmd_iz.config.potential import PotentialTable
 from jaxmd_iz.config.rules import AXES, by_name, it_is, number, sub, toml
 from jaxmd_iz.config.tables import (
@@ -43,6 +44,7 @@ class Config:
     mollifier: MollifierTable = field(metadata={"table": MollifierTable})
     grid: GridTable = field(metadata={"table": GridTable})
     density: DensityTable = sub(DensityTable, "density")
+    macroscopic: MacroscopicTable = sub(MacroscopicTable, "macroscopic")
     dynamics: DynamicsTable = sub(DynamicsTable, "dynamics")
     output: OutputTable = sub(OutputTable, "output")
     limit: LimitTable = sub(LimitTable, "limit")
@@ -74,7 +76,7 @@ def _check_lengths(config: Config) -> None:
     must(len(push) in (0, dim), "limit.push", f"have {dim} entries, one for each dimension", it_is(push))
     fits = all(isinstance(row, tuple) and len(row) == dim for row in config.density.positions)
     must(fits, "density.positions", f"have {dim} number{'s' * (dim > 1)} in each row", "a row has another length")
-    for table in (config.grid, config.potential.external):
+    for table in (config.grid, config.macroscopic, config.potential.external):
         names = ", ".join(f"`{a}`" for a in AXES[:dim])
         fits = table.axis is None or table.axis in AXES[:dim]
         must(fits, f"{table.NAME}.axis", f"be one of {names} in {dim} dimensions", f"it is `{table.axis}`")
@@ -124,6 +126,13 @@ def _check_density(config: Config) -> None:
     density, external, free = config.density, config.potential.external.kind, config.space.kind == "free"
     for name in density.composition or {}:
         one_of(name, "density.composition", config.species or ("X",))
+    plain = config.macroscopic == MacroscopicTable()
+    must(
+        density.kind == "local" or plain,
+        "macroscopic",
+        'be left out but for `density.kind = "local"`',
+        it_is(density.kind),
+    )
     total = sum((density.composition or {"": 1.0}).values())
     must(abs(total - 1) < 1e-6, "density.composition", "sum to 1", f"it sums to {total:g}")
     if density.kind == "given":

@@ -4,6 +4,7 @@ Equations (2.6)–(2.10): V(x) = Σ_n Vⁿ(x), Hermitian d × d, in an electron 
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -174,7 +175,7 @@ def pair_derivative(potential: AbstractPairPotential, e: Edges, r2: Array | None
 def displaced(e: Edges, u: Float[Array, "n D"]) -> Edges:
     """The same bonds with every particle moved by u: d + uⁿ − uᵐ and x + u, for derivatives in the positions."""
     apart = jnp.where(e.mask[:, :, None], u[:, None, :] - (u[None, :, :] if e.dense else u[e.to]), 0.0)
-    return eqx.tree_at(lambda t: (t.d, t.x), e, (e.d + apart, e.x + u))
+    return dataclasses.replace(e, d=e.d + apart, x=e.x + u, space=None)
 
 
 def as_matrices(value: Inexact[Array, "n *dd"]) -> Inexact[Array, "n d d"]:

@@ -1,6 +1,5 @@
 """One self-contained HTML page about a run: no scripts, nothing loaded, everything from outside escaped."""
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -8,33 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxmd_iz.report.figures import Image, dataset_images, drawing
+from jaxmd_iz.report.figures import dataset_images, drawing
+from jaxmd_iz.report.html import bullets, number, page, rows_of, section, table
 from jaxmd_iz.report.limits import limit_images
+from jaxmd_iz.report.matching import matching_images
 from jaxmd_iz.report.states import population_image, surface_images, weight_image
 from jaxmd_iz.store import write_text
 
 _SHOWN = 8  # diabatic states
 _LAWS = (("mass", "Mass"), ("momentum", "Momentum"), ("energy", "Energy"))
-_CSS = """
-:root{color-scheme:light}*{box-sizing:border-box}
-body{margin:0 auto;max-width:1120px;padding:1rem;color:#1d242b;background:#f5f7f9;line-height:1.5;
-font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-h1{font-size:1.6rem;margin:.4rem 0}h2{font-size:1.2rem;margin:0 0 .6rem}h3{font-size:1rem;margin:.9rem 0 .4rem}
-section{background:#fff;border:1px solid #dfe4e9;border-radius:10px;padding:1rem;margin:1rem 0}
-.row{display:flex;flex-wrap:wrap;gap:.8rem;margin-bottom:.8rem}
-.card{flex:1 1 160px;border-left:4px solid #0072b2;background:#f5f7f9;border-radius:6px;padding:.5rem .8rem}
-.card b{display:block;font-size:1.15rem;overflow-wrap:anywhere}
-.card span,figcaption{color:#56616c;font-size:.88rem}
-figure{margin:0;flex:1 1 290px;max-width:348px}img{width:100%;height:auto;display:block}.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.3rem .8rem;text-align:right}
-th{border-bottom:2px solid #cfd6dd}td{border-bottom:1px solid #e6eaee}th:first-child,td:first-child{text-align:left}
-.ok{color:#146c37}.bad{color:#b00020;font-weight:700}.card.ok{border-color:#146c37}.card.bad{border-color:#b00020}
-td.bad,.card.bad,p.bad{background:#fdecee}p.ok,p.bad{padding:.5rem .8rem;border-radius:6px}p.ok{background:#e8f5ec}
-pre{overflow-x:auto;background:#f5f7f9;border-radius:6px;padding:.8rem;font-size:.85rem}
-li{margin:.2rem 0}
-@media(max-width:520px){body{padding:.6rem}section{padding:.8rem}figure{max-width:none}th,td{padding:.3rem .35rem;
-font-size:.88rem}}
-"""
 _METHOD = (
     "Density and velocity: ρ = Σ M η(y − x), ρu = Σ η(y − x) p: (2.17), (3.4).",
     "Stress σ = ρ u⊗u − Σ η p⊗p/M + Σ<sub>n&lt;k</sub> B d⊗f, tension positive; ∇ contracts its first index: (3.8).",
@@ -46,7 +27,8 @@ _METHOD = (
     "follow from averaged moments. q<sub>j</sub>* is the weight of surface j: (5.17).",
     "Populations: of surface j its weight; of diabatic state a the mean of |⟨χ<sub>a</sub>, Ψ<sub>j</sub>⟩|² along the "
     "trajectories. Weights do not change in time: nothing hops.",
-    "Standard errors: jackknife over groups of whole chains. Bands show ±1 and ±2 standard errors.",
+    "Standard errors: jackknife over groups of whole chains, with the correlation of neighbouring groups where one "
+    "chain spans several. Bands show one standard error and, lighter, 95 % by Student's t.",
     "Residual of a balance law: largest |sum of its terms| over the points y, divided by the largest sum of |terms|. "
     "Mass (3.3), momentum (3.7), energy (3.11).",
 )
@@ -70,13 +52,14 @@ def write_report(path: str | Path, datasets: Mapping[str, Any], summary: Mapping
     with drawing():
         parts = [
             _headline(datasets, summary),
+            _sampling(summary),
             _weights(summary),
             _populations(datasets, summary),
             _residuals(datasets, summary),
         ]
-        parts += [_section(f"Fields: {name}", _rows(dataset_images(d))) for name, d in datasets.items()]
-    parts += [_settings(datasets, summary), _section("How it was computed", _list(_METHOD))]
-    write_text(_page(title, "".join(parts)), path)
+        parts += [section(f"Fields: {name}", rows_of(dataset_images(d))) for name, d in datasets.items()]
+    parts += [_settings(datasets, summary), section("How it was computed", bullets(_METHOD))]
+    write_text(page(title, "".join(parts)), path)
 
 
 def write_catalogue(path: str | Path, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -96,9 +79,9 @@ def write_catalogue(path: str | Path, entries: Sequence[Mapping[str, Any]]) -> N
             body = f"<p><code>{escape(entry['name'])}</code>: {escape(entry['note'])}<br>{escape(entry['source'])}</p>"
             if "s" in entry:
                 keys = ("s", "levels", "diabatic", "coupling", "along", "title", "unit")
-                body += _rows([surface_images(*(entry[k] for k in keys))])
-            parts.append(_section(entry["title"], body))
-    write_text(_page("Model systems of jaxmd-iz", "".join(parts)), path)
+                body += rows_of([surface_images(*(entry[k] for k in keys))])
+            parts.append(section(entry["title"], body))
+    write_text(page("Model systems of jaxmd-iz", "".join(parts)), path)
 
 
 def write_limit(path: str | Path, rows, orders, profiles, settings: str) -> None:
@@ -128,50 +111,13 @@ def write_limit(path: str | Path, rows, orders, profiles, settings: str) -> None
     model = str(rows[0]["model"]) if rows else ""
     parts = ["<p>Exact quantum mechanics with ħ = M^−½ against molecular dynamics (Theorems 5.1, 5.2).</p>"]
     if fits:
-        parts.append(_section("Orders in 1/M", _table([*head, "Order", "95 %"], fits)))
+        parts.append(section("Orders in 1/M", table([*head, "Order", "95 %"], fits)))
     with drawing():
         for heading, pictures in limit_images(rows, orders, profiles):
-            parts.append(_section(heading, _rows(pictures)))
-    parts.append(_section("Errors", _table([*head, "M", "Error", "Exact", "Classical"], errors)))
-    parts.append(_section("Configuration", f"<pre>{escape(settings)}</pre>"))
-    write_text(_page(f"The classical limit: {model}", "".join(parts)), path)
-
-
-def _page(title: str, body: str) -> str:
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    page = f"<title>{escape(title)}</title><style>{_CSS}</style></head><body><h1>{escape(title)}</h1>{body}"
-    return f'<!DOCTYPE html><html lang="en"><head>{head}{page}</body></html>\n'
-
-
-def _section(heading: str, body: str) -> str:
-    """A section with an escaped heading, or nothing without a body."""
-    return f"<section><h2>{escape(heading)}</h2>{body}</section>" if body else ""
-
-
-def _list(items: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; cells are escaped texts, or whole `<td>`s."""
-    body = "".join(
-        f"<tr>{''.join(c if c.startswith('<td') else f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><tr>{"".join(f"<th>{escape(h)}</th>" for h in head)}</tr>{body}</table></div>'
-
-
-def _number(value: Any, error: Any = None) -> str:
-    """A number as text, to the digits that its standard error leaves."""
-    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
-        return "not available" if value is None else str(value)
-    if isinstance(error, int | float | np.number) and math.isfinite(error) and error > 0:
-        digits = 1 - math.floor(math.log10(error))
-        if 0 <= digits <= 8:
-            return f"{value:.{digits}f} ± {error:.{digits}f}"
-        return f"{value:.6g} ± {error:.2g}"
-    if isinstance(value, int | np.integer):
-        return f"{value:,}".replace(",", "\u2009")
-    return f"{value:.5g}" if not 1e4 <= abs(value) < 1e15 else f"{value:,.0f}".replace(",", "\u2009")
+            parts.append(section(heading, rows_of(pictures)))
+    parts.append(section("Errors", table([*head, "M", "Error", "Exact", "Classical"], errors)))
+    parts.append(section("Configuration", f"<pre>{escape(settings)}</pre>"))
+    write_text(page(f"The classical limit: {model}", "".join(parts)), path)
 
 
 def _unit(datasets: Mapping[str, Any], variable: str) -> str:
@@ -208,11 +154,11 @@ def _headline(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     cards = []
     for key in [k for k in known if k in summary] + [k for k in summary if k not in known]:
         value, error = summary[key], summary.get(f"{key}_err")
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if key in hidden or not (number or key in known) or (key.endswith("_err") and key[:-4] in summary):
+        counts = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if key in hidden or not (counts or key in known) or (key.endswith("_err") and key[:-4] in summary):
             continue
         label, unit = known.get(key, (key.replace("_", " ").capitalize(), ""))
-        text = escape(f"{_number(value, error)} {unit}".strip())
+        text = escape(f"{number(value, error)} {unit}".strip())
         cards.append(f'<div class="card"><span>{escape(label)}</span><b>{text}</b></div>')
     verdict = _verdict(summary)
     if verdict:
@@ -220,7 +166,7 @@ def _headline(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         cards.append(
             f'<div class="card {verdict[0]}"><span>Balance laws</span><b class="{verdict[0]}">{word}</b></div>'
         )
-    return _section("Summary", f'<div class="row cards">{"".join(cards)}</div>' if cards else "")
+    return section("Summary", f'<div class="row cards">{"".join(cards)}</div>' if cards else "")
 
 
 def _residuals(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -237,11 +183,35 @@ def _residuals(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         bad = _fails(value, bound)
         return f'<td class="{"bad" if bad else "ok"}">{escape(text)}{" FAILED" if bad else ""}</td>'
 
-    rows = [[_number(r.get("time")), *(cell(r, law) for law, _ in _LAWS)] for r in summary.get("residuals") or ()]
+    rows = [[number(r.get("time")), *(cell(r, law) for law, _ in _LAWS)] for r in summary.get("residuals") or ()]
     rows.append(["Largest", *(cell(summary, f"{law}_residual") for law, _ in _LAWS)])
     unit = _unit(datasets, "time")
-    table = _table([f"Time [{unit}]" if unit else "Time", *(name for _, name in _LAWS)], rows)
-    return _section("Balance laws", f'<p class="{verdict[0]}">{escape(verdict[1])}.</p>{table}')
+    body = table([f"Time [{unit}]" if unit else "Time", *(name for _, name in _LAWS)], rows)
+    return section("Balance laws", f'<p class="{verdict[0]}">{escape(verdict[1])}.</p>{body}')
+
+
+def _sampling(summary: Mapping[str, Any]) -> str:
+    """Warnings in red, how good the sampling was, and how the macroscopic data were matched."""
+    text = "".join(f'<p class="bad">{escape(str(w))}</p>' for w in summary.get("warnings") or ())
+    names = {
+        "acceptance": "Acceptance of proposals",
+        "r_hat": "R̂ of Φ over the second half of the burn-in",
+        "effective_draws": "Effective draws of Φ there, all chains",
+        "weights_effective": "Effective samples of the weight of each state",
+    }
+    found = summary.get("sampling") or {}
+    rows = [[label, ", ".join(map(number, np.atleast_1d(found[k])))] for k, label in names.items() if k in found]
+    text += table(["Sampling", ""], rows) if rows else ""
+    matched = summary.get("matching")
+    if matched:
+        verdict = "matched" if matched["converged"] else "NOT matched"
+        note = (
+            f"Macroscopic data {verdict} in {matched['rounds']} rounds and {matched['iterations']} Newton steps: χ² = "
+            f"{matched['chi2']:.3g} on fresh samples for {matched['dof']:.3g} directions."
+        )
+        text += f'<p class="{"ok" if matched["converged"] else "bad"}">{escape(note)}</p>'
+        text += rows_of([matching_images(matched)])
+    return section("Sampling", text)
 
 
 def _weights(summary: Mapping[str, Any]) -> str:
@@ -251,46 +221,33 @@ def _weights(summary: Mapping[str, Any]) -> str:
     q = np.atleast_1d(np.asarray(summary["q_star"], float))
     given = summary.get("q_star_err")
     errors = np.full(q.shape, np.nan) if given is None else np.atleast_1d(np.asarray(given, float))
-    rows = [[str(k), _number(float(v), float(e))] for k, (v, e) in enumerate(zip(q, errors, strict=True))]
-    return _section("Weights of the surfaces", _rows([[weight_image(q, errors)]]) + _table(["Surface j", "q_j*"], rows))
+    rows = [[str(k), number(float(v), float(e))] for k, (v, e) in enumerate(zip(q, errors, strict=True))]
+    return section("Weights of the surfaces", rows_of([[weight_image(q, errors)]]) + table(["Surface j", "q_j*"], rows))
 
 
 def _populations(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Populations of the diabatic states at each frame, as a picture and a table."""
-    table = (summary.get("populations") or {}).get("diabatic")
-    if table is None or len(table["names"]) < 2:
+    found = (summary.get("populations") or {}).get("diabatic")
+    if found is None or len(found["names"]) < 2:
         return ""
-    value = np.asarray(table["value"], float)
-    error = np.array([[np.nan if e is None else e for e in row] for row in table["err"]], float)
+    value = np.asarray(found["value"], float)
+    error = np.array([[np.nan if e is None else e for e in row] for row in found["err"]], float)
     times = [r.get("time", k) for k, r in enumerate(summary.get("residuals") or [{}] * len(value))]
     times = np.asarray(times if len(times) == len(value) else np.arange(len(value)), float)
     unit = _unit(datasets, "time")
     largest = np.argsort(-value.mean(axis=0), kind="stable")[:_SHOWN]
-    names = [str(table["names"][a]) for a in largest]
+    names = [str(found["names"][a]) for a in largest]
     image = population_image(times, value[:, largest], error[:, largest], names, unit)
     rows = [
         [
-            _number(float(t)),
-            *(_number(float(v), float(e)) for v, e in zip(value[k, largest], error[k, largest], strict=True)),
+            number(float(t)),
+            *(number(float(v), float(e)) for v, e in zip(value[k, largest], error[k, largest], strict=True)),
         ]
         for k, t in enumerate(times)
     ]
     note = f"<p>The {_SHOWN} largest of {value.shape[1]} states.</p>" if value.shape[1] > _SHOWN else ""
     head = [f"Time [{unit}]" if unit else "Time", *names]
-    return _section("Populations of the diabatic states", note + _rows([[image]]) + _table(head, rows))
-
-
-def _rows(rows: Sequence[Sequence[Image]]) -> str:
-    """Images side by side where there is room, one below the other on a phone."""
-    text = []
-    for row in rows:
-        images = (
-            f'<figure><img alt="{escape(image.caption)}" src="data:image/png;base64,{image.base64}">'
-            f"<figcaption>{escape(image.caption)}</figcaption></figure>"
-            for image in row
-        )
-        text.append(f'<div class="row">{"".join(images)}</div>')
-    return "".join(text)
+    return section("Populations of the diabatic states", note + rows_of([[image]]) + table(head, rows))
 
 
 def _settings(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -302,4 +259,4 @@ def _settings(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     rows = [[n.replace("_", " "), str(attributes[n])] for n in names if n in attributes]
     config = summary.get("config", attributes.get("config"))
     text = f"<h3>Configuration</h3><pre>{escape(str(config))}</pre>" if config is not None else ""
-    return _section("Settings", (_table(["Setting", "Value"], rows) if rows else "") + text)
+    return section("Settings", (table(["Setting", "Value"], rows) if rows else "") + text)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxmd_iz.statistics import student_factor
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 _TIMES = 3  # at most as many are drawn
 _STYLE = {
@@ -122,7 +124,7 @@ def _profiles(dataset: Any, s: np.ndarray, along: str) -> list[list[Image]]:
     """Panels along a line: scalars with one colour per time, components with one panel per time."""
     times, axes = _chosen(dataset), [str(a) for a in dataset["i"].values]
     unit = next(dataset[c].attrs.get("units", "") for c in ("s", "y_x") if c in dataset.coords)
-    order = np.argsort(s, kind="stable")
+    order, wide = np.argsort(s, kind="stable"), confidence(dataset)
 
     def data(name: str, *component: int) -> tuple[np.ndarray, np.ndarray]:
         pick = (slice(None), order, *component)
@@ -130,13 +132,13 @@ def _profiles(dataset: Any, s: np.ndarray, along: str) -> list[list[Image]]:
         return dataset[name].values[pick], error[pick]
 
     def panels(title: str, symbol: str, name: str, lines: list[list[_Line]], captions: list[str]) -> list[Image]:
-        edges = [e for line in lines for _, _, _, v, d in line for e in (v, v - 2 * _known(d), v + 2 * _known(d))]
+        edges = [e for line in lines for _, _, _, v, d in line for e in (v, v - wide * _known(d), v + wide * _known(d))]
         factor, power = _scale(*edges)
         limits = _range(*(e / factor for e in edges))
         label = axis_label(symbol, dataset[name].attrs.get("units", ""), power)
         where = axis_label(along, unit)
         return [
-            as_image(_panel(s[order], group, factor, limits, where, label), f"{title}{caption}")
+            as_image(_panel(s[order], group, factor, limits, where, label, wide), f"{title}{caption}")
             for group, caption in zip(lines, captions, strict=True)
         ]
 
@@ -186,13 +188,21 @@ def _shades(count: int) -> list[str]:
     return {1: [COLOURS[0]], 2: ["#440154", "#5ec962"]}.get(count, ["#440154", "#31688e", "#5ec962"])
 
 
-def _panel(s: np.ndarray, lines: Sequence[_Line], factor: float, limits, along: str, label: str):
-    """One panel with bands of ±1 and ±2 standard errors."""
+def confidence(dataset: Any) -> float:
+    """Standard errors in half a 95 % band: Student's t for the groups that hold samples; 2 where they are not known."""
+    if "group_weight" not in dataset:
+        return 2.0
+    found = float(student_factor(int(np.min(np.sum(dataset["group_weight"].values > 0, axis=1)))))
+    return found if math.isfinite(found) else 0.0
+
+
+def _panel(s: np.ndarray, lines: Sequence[_Line], factor: float, limits, along: str, label: str, wide: float):
+    """One panel with bands of one standard error, and of 95 %."""
     figure, axes = new_figure()
     for text, colour, style, value, error in lines:
         value, error = value / factor, error / factor
         axes.plot(s, value, style, color=colour, label=plain_text(text), marker="" if len(s) > 1 else "o")
-        for width, alpha in ((1, 0.28), (2, 0.13)):
+        for width, alpha in ((1, 0.28), (wide, 0.13)):
             axes.fill_between(s, value - width * error, value + width * error, color=colour, alpha=alpha, linewidth=0)
     axes.set(xlabel=along, ylabel=label, ylim=limits, xlim=_range(s, pad=0.0))
     if len(lines) > 1:

@@ -1,0 +1,102 @@
+"""The local Gibbs density that has given macroscopic fields: matching (6.2) with samples of its own chains."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxmd_iz import ensemble
+from jaxmd_iz.checks import must
+from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
+from jaxmd_iz.dual import configurations
+from jaxmd_iz.local_gibbs import Cells, LocalGibbs, Natural, natural
+from jaxmd_iz.matching import Data, Matched, match
+from jaxmd_iz.sampling import Sampling
+from jaxmd_iz.system import System
+
+
+class Initial(NamedTuple):
+    """A density with the fields that were asked for, how well it has them, and samples of it."""
+
+    density: LocalGibbs
+    matched: Matched
+    x: Float[Array, "chains n D"]
+
+
+def first_guess(data: Data, beta_0) -> Natural:
+    """θ of the ideal gas without correlations: β from T or β₀, u from m/ρ, and ν of constant density."""
+    count = data.rho.shape[0]
+    temperature = jnp.full(count, 1 / beta_0, data.rho.dtype) if data.temperature is None else data.temperature
+    u = data.momentum / data.rho[:, None]
+    guess = natural(temperature, u, jnp.zeros(count, data.rho.dtype))
+    return Natural(guess.beta, guess.beta_u, guess.nu - jnp.mean(guess.nu))
+
+
+def matched_density(
+    system: System,
+    cells: Cells,
+    data: Data,
+    x: Float[Array, "*chains n D"],
+    *,
+    temperature: float | Float[Array, ""],
+    key: PRNGKeyArray,
+    sampling: Sampling | None = None,
+    start: Natural | None = None,
+    neighbours: str = "auto",
+    progress: bool = False,
+    **options: Any,
+) -> Initial:
+    """The local Gibbs density with ⟨(E, m, ρ)⟩ = data at every point, to Monte Carlo error.
+
+    Args:
+        system: potential, space, masses, surfaces.
+        cells: macroscopic points.
+        data: ρ, m and E or T there, densities per volume.
+        x: (n, D) start of every chain, or (chains, n, D).
+        temperature: T₀ = 1/β₀ of V_b and where no point reaches, energy.
+        key: PRNG key.
+        sampling: `samples` chains with `burn_in` proposals in each round; 128 and 40 by default. Every round goes on
+            from the positions of the last one.
+        start: first θ; by default that of an ideal gas.
+        neighbours: `auto`, `dense` or `list`.
+        progress: show a progress bar.
+        options: of `matching.match`, such as `tolerance` and `rounds`.
+
+    Returns:
+        Initial; look at `matched.converged`.
+
+    Raises:
+        InputError: data that no density has, and what `match` refuses.
+    """
+    sampling = Sampling(128, 40) if sampling is None else sampling
+    must(sampling.states == "together", "sampling", "have `states = together`", f"it has `{sampling.states}`")
+    beta_0 = 1 / jnp.asarray(temperature, x.dtype)
+    lists = ListKeeper(system, wants_list(system, x.shape[-2], neighbours), 0.3 * system.potential.cutoff)
+    now = {"x": jnp.broadcast_to(x, (sampling.samples, *x.shape[-2:])), "step": jnp.asarray(sampling.step, x.dtype)}
+    bar = progress_bar(progress, sampling.burn_in)
+
+    def draw(theta, number):
+        density = LocalGibbs(cells, theta, beta_0)
+        using = _with_step(sampling, now["step"])
+        mine = jax.random.fold_in(key, number)
+        chains, keys = ensemble.start_chains(system, density, using, now["x"], mine, lists.build(now["x"]))
+
+        def step(state, first, count, nl):
+            after, stale, _ = ensemble.advance_chains(system, density, using, state, keys, first, count, nl)
+            return after, stale
+
+        chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
+        now["x"], now["step"] = chains.x, jnp.median(chains.step)
+        return configurations(system, cells, chains.x, lists.build(chains.x))
+
+    first = first_guess(data, beta_0) if start is None else start
+    found = match(data, cells, beta_0, system.masses, draw, first, **options)
+    bar.close()
+    return Initial(LocalGibbs(cells, found.theta, beta_0), found, now["x"])
+
+
+def _with_step(sampling: Sampling, step) -> Sampling:
+    numbers = jax.tree.map(lambda a: jnp.asarray(a, step.dtype), sampling)
+    return eqx.tree_at(lambda s: s.step, numbers, step)

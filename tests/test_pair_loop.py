@@ -1,0 +1,76 @@
+"""The loop over j of a batch against the n × n form, its derivatives, and what it stores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmd_iz import pair_loop
+from jaxmd_iz.pair_loop import pair_sums
+from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
+from jaxmd_iz.potentials.pair import LennardJones
+from jaxmd_iz.space import Free, Periodic
+
+N = 7
+SPECIES = jnp.asarray([0, 1, 0, 1, 1, 0, 0])
+BASE = LennardJones(np.array([[1.0, 0.7], [0.7, 0.5]]), np.array([[0.9, 1.0], [1.0, 1.1]]), 1.9, "force_shift")
+TWO = TwoStateFluid(BASE, Gaussian(0.9, 0.5, 1.1), Gaussian(0.5, 0.6, 1.3), 0.6, N)
+SPACES = {
+    "free": Free(3),
+    "box": Periodic([4.0, 5.0, 4.5]),
+    "triclinic": Periodic([[4.2, 0.0, 0.0], [0.7, 4.4, 0.0], [-0.5, 0.6, 4.1]]),
+}
+
+
+def batch(count, seed=0):
+    """Positions on a loose lattice, some beyond the cell, and weights."""
+    rng = np.random.default_rng(seed)
+    lattice = np.stack(np.meshgrid(*[1.35 * np.arange(2)] * 3), -1).reshape(-1, 3)[:N]
+    x = lattice + 0.2 * rng.normal(size=(count, N, 3)) + 4.0 * rng.integers(-1, 2, (count, 1, 3))
+    return jnp.asarray(x), jnp.asarray(rng.uniform(0.5, 2.0, (count, N)))
+
+
+@pytest.mark.parametrize(("space", "potential", "count"), [("box", BASE, 3), ("triclinic", TWO, 70), ("free", TWO, 5)])
+def test_loop_is_the_square_form_whatever_the_batch(space, potential, count):
+    """Same sums, in another order: n rounding errors of the largest bond. 70 systems take two rounds of 35 lanes."""
+    x, b = batch(count)
+
+    def loop(a, c):
+        return pair_sums(potential, SPACES[space], a, SPECIES, c)
+
+    found = jax.jit(jax.vmap(loop))(x, b)
+    assert (count > pair_loop.LANES) == (count == 70)
+    square = jax.jit(lambda x, b: jax.lax.map(lambda item: loop(*item), (x, b)))(x, b)  # a loop of single systems
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(square), strict=True):
+        assert one.shape == other.shape
+        scale = np.max(np.abs(other), axis=tuple(range(1, other.ndim)), keepdims=True)
+        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=1e-13)
+
+
+def test_sums_are_derivatives_of_their_energy():
+    """Σ_n b_n V_cⁿ has the gradient Σ_m (b_n + b_m) φ′ d, by differentiating the n × n form; also under `vmap`."""
+    (x, b), space = batch(4), SPACES["box"]
+
+    def energy(at, c):
+        return jnp.sum(pair_sums(TWO, space, at, SPECIES, c).value @ c)
+
+    def both(at, c):
+        found = pair_sums(TWO, space, at, SPECIES, c)
+        return jax.grad(energy)(at, c), jnp.sum(c[None, :, None] * found.slope + found.weighted, axis=0)
+
+    by_grad, by_sums = jax.jit(jax.vmap(both))(x, b)
+    scale = np.max(np.abs(by_sums))
+    np.testing.assert_allclose(by_grad / scale, by_sums / scale, rtol=0, atol=1e-13)
+
+
+def test_nothing_of_n_by_n_is_stored():
+    """The program of a batch of 64 systems of 100 particles holds no array with n² entries a system."""
+    space, many = Periodic([9.0] * 3), jnp.zeros((64, 100, 3))
+    one = LennardJones(1.0, 1.0, 2.5, "force_shift")
+    run = jax.jit(jax.vmap(lambda a: pair_sums(one, space, a, jnp.zeros(100, int), None)))
+    text = run.lower(many).compile().as_text()
+    largest = 0
+    for dims in (part.split("]")[0] for part in text.split("f64[")[1:]):
+        sizes = [int(d) for d in dims.split(",") if d.strip().isdigit()]
+        largest = max(largest, int(np.prod(sizes)) if sizes else 1)
+    assert 64 * 100 * 3 <= largest < 64 * 100 * 100, largest
