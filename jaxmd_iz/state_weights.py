@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-ROUNDS = 2000  # of the self-consistent iteration, whose error falls with the overlap of the states
+ROUNDS = 2000  # of the self-consistent iteration at most: it is as slow as the states overlap little
 
 
 def bennett(actions: Float[Array, "samples d d"], weight: Float[Array, " samples"]) -> Float[Array, " d"]:
@@ -25,12 +25,18 @@ def bennett(actions: Float[Array, "samples d d"], weight: Float[Array, " samples
     log_count = jnp.log(jnp.repeat(weight, d))
     log_n = jnp.log(jnp.sum(weight))  # of each state
 
-    def improve(_, log_z):
+    tolerance = 100 * jnp.finfo(phi.dtype).eps
+
+    def improve(carry):
+        count, log_z, _ = carry
         mixture = jax.nn.logsumexp(log_n - log_z[None, :] - phi, axis=1)
         new = jax.nn.logsumexp((log_count - mixture)[:, None] - phi, axis=0)
-        return new - new[0]
+        new = new - new[0]
+        return count + 1, new, jnp.max(jnp.abs(new - log_z))
 
-    return jax.nn.softmax(jax.lax.fori_loop(0, ROUNDS, improve, jnp.zeros(d, phi.dtype)))
+    begin = (0, jnp.zeros(d, phi.dtype), jnp.asarray(jnp.inf, phi.dtype))
+    _, log_z, _ = jax.lax.while_loop(lambda c: (c[0] < ROUNDS) & (c[2] > tolerance), improve, begin)
+    return jax.nn.softmax(log_z)
 
 
 def grouped(
