@@ -50,7 +50,8 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
     dynamics = settings.dynamics
     skin = None if dynamics.skin is None else float(unit.to_internal(dynamics.skin, "length"))
     steps = dynamics.steps
-    density, extra, begun = build.density_of(settings), {}, ()
+    density, begun = build.density_of(settings), ()
+    extra: dict = {}
     if settings.density.kind == "local":
         density, x, grid, extra, begun = _local(settings, system, space, x, unit, progress)
         grids.append(grid)

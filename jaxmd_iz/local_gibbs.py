@@ -24,8 +24,8 @@ from jaxmd_iz.space import AbstractSpace, pull_back
 class Cells(eqx.Module):
     """Macroscopic points y_k with their volumes v_k and the mollifier η that looks at them.
 
-    Good values: equidistant points and the spacing as ε of `Cubic` (or half of it or more of another), so that
-    Σ_k a_k = 1 to rounding.
+    Good values: equidistant points of a profile and a `slab` of `Cubic` in one dimension with the spacing as ε, so that
+    Σ_k a_k = 1 to rounding. Where the sum is not 1, B = β₀ + Σ_k a_k(β_k − β₀) has to be positive all the same.
 
     Args:
         y: (K, D) points.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from jaxmd_iz import diagnostics, ensemble
 from jaxmd_iz.chunks import ListKeeper
 from jaxmd_iz.gibbs import AbstractDensity
-from jaxmd_iz.sampling import Sampling
+from jaxmd_iz.sampling import Sampling, check_start, swap_rates
 from jaxmd_iz.state_weights import grouped
 from jaxmd_iz.statistics import GROUPS, group_of
 from jaxmd_iz.system import System
@@ -57,6 +57,7 @@ def sample(
     x = jnp.repeat(x, each, axis=0)
     state = jnp.tile(jnp.arange(each), sampling.samples) if apart else None
     chains, mine = ensemble.start_chains(system, density, sampling, x, keys[0], lists.build(x), state)
+    check_start(chains)
     traces = {}
 
     def step(now, first, count, nl):
@@ -67,8 +68,10 @@ def sample(
     chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
     trace = np.concatenate([np.asarray(traces[k]) for k in sorted(traces)], axis=1) if traces else np.zeros((1, 0))
     quality = _quality(trace[:, : sampling.burn_in], each)
-    counted = max(sampling.burn_in - (sampling.burn_in + 1) // 2, 1)
+    counted = max(sampling.burn_in - sampling.adapting, 1)
     quality["acceptance"] = float(jnp.mean(chains.accepted)) / counted
+    if sampling.rungs > 1:
+        quality["swaps"] = [None if np.isnan(r) else float(r) for r in swap_rates(chains)]
     nl = lists.build(chains.x)
     if apart:
         actions = _all_actions(system, density, chains.x, nl).reshape(sampling.samples, each, each)

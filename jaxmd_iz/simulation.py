@@ -132,15 +132,15 @@ def simulate(
     def numbers(tree):  # plain numbers as arrays: another temperature or step compiles nothing
         return jax.tree.map(lambda a: jnp.asarray(a, x.dtype) if isinstance(a, float | int) else a, tree)
 
-    sampling = Sampling() if sampling is None else sampling
-    density, integrator, sampling = numbers(density), numbers(integrator), numbers(sampling)
+    density, integrator = numbers(density), numbers(integrator)
+    using: Sampling = numbers(Sampling() if sampling is None else sampling)
     lists = ListKeeper(system, wants_list(system, n, neighbours), skin)
-    bar = progress_bar(progress, (0 if p is not None else sampling.burn_in) + steps)
+    bar = progress_bar(progress, (0 if p is not None else using.burn_in) + steps)
     begin = time.perf_counter()
 
     keys = jax.random.split(key)
     if p is None:
-        found = sample(system, density, sampling, x, keys, lists, bar)
+        found = sample(system, density, using, x, keys, lists, bar)
         stop = poor == "stop" and found.warnings
         must(not stop, "sampling", "be good enough to go on", " ".join(w.rstrip(".") for w in found.warnings))
     else:

@@ -35,7 +35,7 @@ class Edges(eqx.Module):
     half_mask: Bool[Array, " P"]
     reach: float = eqx.field(static=True)
     dense: bool = eqx.field(static=True)
-    space: Any = eqx.field(static=True, default=None)  # of all pairs whose `d` is what it makes of `x`, else None
+    space: Any = eqx.field(static=True, default=None)  # of all pairs, `d` what it makes of `x`, `mask` whole; else None
 
     @property
     def r2(self) -> Float[Array, "n K"]:

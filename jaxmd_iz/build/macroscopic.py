@@ -130,8 +130,8 @@ def _profile(table: ProfileTable, line: Line, value: float, unit, quantity: str)
         shape = sum(np.exp(-((s - centre + m * length) ** 2) / (2 * width**2)) for m in (-1, 0, 1))
     else:
         shape = np.zeros_like(s)
-    total = value + table.amplitude * shape
-    return total if unit is None else unit.to_internal(total, quantity)
+    total = np.asarray(value + table.amplitude * shape)
+    return total if unit is None else np.asarray(unit.to_internal(total, quantity))
 
 
 def _table(config: Config) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -138,6 +138,8 @@ def _check_density(config: Config) -> None:
     if density.kind == "given":
         but = f"it is `{density.start}`"
         must(density.start not in ("lattice", "random"), "density.start", "be a file for kind `given`", but)
+    cold = density.kind == "local" and density.temperature is None
+    must(not cold, "density.temperature", "be given for kind `local`", "it is missing", "It is the T of V_b.")
     if density.kind == "given" or density.temperature is None:  # nothing will be sampled
         return
     confines = config.potential.kind == "model" and MODELS[config.potential.model or ""].confined

@@ -32,6 +32,7 @@ font-size:.88rem}}
 
 
 def page(title: str, body: str) -> str:
+    """The whole page, with an escaped title."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
     text = f"<title>{escape(title)}</title><style>{_CSS}</style></head><body><h1>{escape(title)}</h1>{body}"
     return f'<!DOCTYPE html><html lang="en"><head>{head}{text}</body></html>\n'
@@ -43,6 +44,7 @@ def section(heading: str, body: str) -> str:
 
 
 def bullets(items: Sequence[str]) -> str:
+    """A list of HTML texts."""
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
 
 
