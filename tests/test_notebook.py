@@ -1,4 +1,4 @@
-"""The notebook is the run of its source: same cells, no error, a picture in each section, nothing of the machine."""
+"""Each notebook is the run of its source: same cells, no error, a picture in each section, nothing of the machine."""
 
 import ast
 import copy
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-SOURCE, NOTEBOOK = FOLDER / "surfaces.py", FOLDER / "surfaces.ipynb"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+HEADER = "# ---\n# jupyter:\n#   jupytext:\n"  # of a script that is a notebook; others draw pictures for the README
 MOST = 1_000_000  # bytes
 MACHINE = re.compile(r"/(work|root|home|tmp|opt|usr|var|Users)/|[A-Z]:\\\\|\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
 RUN = "import nbclient, nbformat, sys; nbclient.NotebookClient(nbformat.read(sys.argv[1], 4), timeout=600).execute()"
@@ -77,23 +78,42 @@ def faults(notebook: dict, percent: str) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def notebook() -> dict:
-    return json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+def unpaired(folder: Path) -> set[str]:
+    """Notebooks without a script beside them, and notebook scripts without a notebook."""
+    scripts = {path.stem for path in folder.glob("*.py") if path.read_text(encoding="utf-8").startswith(HEADER)}
+    return scripts ^ {path.stem for path in folder.glob("*.ipynb")}
 
 
-@pytest.fixture(scope="module")
-def percent() -> str:
-    return SOURCE.read_text(encoding="utf-8")
+def loaded(path: Path) -> tuple[dict, str]:
+    """A notebook and its script."""
+    return json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".py").read_text(encoding="utf-8")
 
 
-def test_notebook_is_a_clean_run_of_its_source(notebook, percent):
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+def test_every_notebook_has_its_script():
+    assert {"surfaces", "classical_limit"} <= {path.stem for path in NOTEBOOKS}
+    assert unpaired(FOLDER) == set()
+
+
+def test_pairs_are_told_from_single_files(tmp_path):
+    for name, text in (("a.py", HEADER), ("b.ipynb", "{}"), ("c.py", HEADER), ("c.ipynb", "{}"), ("d.py", "import os")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert unpaired(tmp_path) == {"a", "b"}
+
+
+def test_notebook_is_a_clean_run_of_its_source(path):
+    notebook, percent = loaded(path)
     assert len([kind for kind, _ in cells_of(percent) if kind == "code"]) >= 5  # a setup and four sections
     assert faults(notebook, percent) == []
-    assert NOTEBOOK.stat().st_size < MOST
+    assert path.stat().st_size < MOST
 
 
-def test_first_cell_sets_64_bits_before_anything_else_is_imported(percent):
+def test_first_cell_sets_64_bits_before_anything_else_is_imported(path):
+    _, percent = loaded(path)
     first = next(text for kind, text in cells_of(percent) if kind == "code")
     head = [ast.unparse(statement) for statement in ast.parse(first).body[:2]]
     assert head == ["import jax", "jax.config.update('jax_enable_x64', True)"]
@@ -120,14 +140,15 @@ def changed(notebook, how):
         ),
     ],
 )
-def test_check_can_fail(notebook, percent, how, says):
+def test_check_can_fail(how, says):
+    notebook, percent = loaded(FOLDER / "surfaces.ipynb")
     assert any(says in fault for fault in faults(changed(notebook, how), percent))
 
 
-def test_notebook_runs():
+def test_notebook_runs(path):
     if not os.environ.get("JAXMD_IZ_NOTEBOOKS"):
-        pytest.skip("takes a minute: set JAXMD_IZ_NOTEBOOKS=1 and install the extra `nb` to run the notebook")
+        pytest.skip("takes minutes: set JAXMD_IZ_NOTEBOOKS=1 and install the extra `nb` to run the notebook")
     pytest.importorskip("nbmake", reason="the extra `nb` is not installed: the notebook is not run")
     # in a process of its own, without this session's rule that a warning of any package is an error
-    done = subprocess.run([sys.executable, "-c", RUN, str(NOTEBOOK)], cwd=FOLDER, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", RUN, str(path)], cwd=FOLDER, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
