@@ -46,7 +46,7 @@ def test_examples_build(name, states, n):
     assert s.potential.cutoff <= s.space.largest_cutoff()
     assert c.grid.profile >= 32 and c.dynamics.steps >= 200
     assert [g.name for g in build.grids_of(c, s.space)] == ["fields", "grid"][: 1 + bool(c.grid.shape)]
-    assert build.density_of(c).samples == c.density.samples
+    assert build.sampling_of(c).samples == c.density.samples
     assert least(build.start_of(c).x, s.space.matrix) > 0.5
 
 
@@ -67,7 +67,7 @@ def test_metal_units_become_internal_ones():
     assert integrator.temperature == density.temperature
     assert integrator.step == pytest.approx(0.001 * picosecond, rel=1e-14)
     assert integrator.friction == pytest.approx(2 / picosecond, rel=1e-14)
-    assert density.step == pytest.approx(0.003 * picosecond, rel=1e-14)
+    assert build.sampling_of(c).step == pytest.approx(0.003 * picosecond, rel=1e-14)
     assert build.start_of(c).masses[0] == 28.0855
 
 
@@ -75,7 +75,7 @@ def test_metal_units_become_internal_ones():
 def test_default_steps_follow_the_units(name, step):
     c = config(f"units.system={name}", "potential.epsilon=1", "potential.sigma=1")
     inside = build.units_of(c).to_internal(step, "time")
-    assert build.integrator_of(c).step == build.density_of(c).step == inside
+    assert build.integrator_of(c).step == build.sampling_of(c).step == inside
 
 
 def test_parameter_files_are_converted():

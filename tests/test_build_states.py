@@ -257,7 +257,8 @@ def test_a_confined_model_of_one_particle_runs_without_a_trap_and_keeps_its_bala
     )  # fmt: skip
     s, x = system(c), jnp.asarray(build.start_of(c).x)
     grids, integrator = build.grids_of(c, s.space), build.integrator_of(c)
-    run = simulate(s, build.density_of(c), grids, x, key=jax.random.key(0), integrator=integrator, steps=2)
+    options = {"sampling": build.sampling_of(c), "integrator": integrator, "steps": 2}
+    run = simulate(s, build.density_of(c), grids, x, key=jax.random.key(0), **options)
     assert float(run.residuals.max()) < 1e-13  # sums of a few roundings, relative to their terms
     assert float(run.q_star.sum()) == pytest.approx(1.0, abs=1e-14) and run.q_star[0] > run.q_star[1] > 0
     assert run.diabatic.shape == (2, 2)
