@@ -33,8 +33,10 @@ def matching_images(matched: Mapping[str, Any]) -> list[Image]:
         if matched[f"{name}_residual"] is None:
             continue
         residual, error = (np.asarray(matched[f"{name}_{k}"], float) for k in ("residual", "err"))
-        ratio = residual / np.where(error > 0, error, np.inf)
-        for k, column in enumerate(ratio.reshape(len(s), -1).T):
+        noisy = error > 1e-9 * np.max(matched["rho_err"])  # a momentum that is 0 by symmetry has rounding alone
+        ratio = np.where(noisy, residual / np.where(noisy, error, 1.0), np.nan).reshape(len(s), -1)
+        ratio = ratio[:, ~np.all(np.isnan(ratio), axis=0)]
+        for k, column in enumerate(ratio.T):
             axes.plot(s, column, "o", ms=3.5, color=colour, label=symbol if k == 0 else None)
     axes.axhspan(-2, 2, color="#e3e7ec", zorder=0)
     axes.set(xlabel=along, ylabel="residual / standard error")
