@@ -12,6 +12,7 @@ from jaxmd_iz.build import macroscopic
 from jaxmd_iz.checks import InputError, must
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.initial import matched_density
+from jaxmd_iz.sampled import R_HAT
 from jaxmd_iz.simulation import Grid, simulate
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
 from jaxmd_iz.system import System
@@ -97,13 +98,16 @@ def _local(settings, system, space, x, unit, progress):
         progress=progress,
     )
     extra = {"matching": summary.matching(initial, line.s, unit) | {"wall_s": time.perf_counter() - begin}}
-    which = np.arange(sampling.samples) % initial.x.shape[0]
+    which = np.arange(sampling.samples) * initial.x.shape[0] // sampling.samples  # copies of a chain side by side
     found = initial.matched
     excess = f"χ² is {found.chi2:.3g} for {found.dof:.3g} directions after {found.rounds} rounds"
     remedy = "Raise `macroscopic.iterations`, `macroscopic.burn_in` or `macroscopic.chains`."
-    warnings = (
-        () if found.converged else (f"The matching of the macroscopic data has not converged: {excess}. {remedy}",)
-    )
+    warnings = []
+    if not found.converged:
+        warnings.append(f"The matching of the macroscopic data has not converged: {excess}. {remedy}")
+    if initial.r_hat is not None and not initial.r_hat < R_HAT:
+        late = f"R̂ of Φ is {initial.r_hat:.3f}, above {R_HAT}"
+        warnings.append(f"The chains of the matching have not relaxed: {late}. Raise `macroscopic.burn_in`.")
     grid = Grid(cells.y, cells.mollifier, "macroscopic", line.axis)
     return initial.density, initial.x[which], grid, extra, warnings
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz import ensemble
@@ -13,6 +14,7 @@ from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
 from jaxmd_iz.dual import configurations
 from jaxmd_iz.local_gibbs import Cells, LocalGibbs, Natural, natural
 from jaxmd_iz.matching import Data, Matched, match
+from jaxmd_iz.sampled import relaxation
 from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.system import System
 
@@ -23,6 +25,7 @@ class Initial(NamedTuple):
     density: LocalGibbs
     matched: Matched
     x: Float[Array, "chains n D"]
+    r_hat: float | None  # of Φ over the second half of the last round's proposals
 
 
 def first_guess(data: Data, beta_0) -> Natural:
@@ -57,24 +60,28 @@ def matched_density(
         x: (n, D) start of every chain, or (chains, n, D).
         temperature: T₀ = 1/β₀ of V_b and where no point reaches, energy.
         key: PRNG key.
-        sampling: `samples` chains with `burn_in` proposals in each round; 128 and 40 by default. Every round goes on
-            from the positions of the last one.
+        sampling: `samples` chains with `burn_in` proposals in each round; 128 and 60 of 16 steps by default. Every round
+            goes on from the positions of the last one.
         start: first θ; by default that of an ideal gas.
         neighbours: `auto`, `dense` or `list`.
         progress: show a progress bar.
         options: of `matching.match`, such as `tolerance` and `rounds`.
 
     Returns:
-        Initial; look at `matched.converged`.
+        Initial; look at `matched.converged`, and at `r_hat`: chains that move little can agree by chance.
 
     Raises:
         InputError: data that no density has, and what `match` refuses.
     """
-    sampling = Sampling(128, 40) if sampling is None else sampling
+    sampling = Sampling(128, 60, leapfrog=16) if sampling is None else sampling
+    must(sampling.burn_in >= 1, "sampling", "have a `burn_in` of 1 or more", f"it is {sampling.burn_in}")
     must(sampling.states == "together", "sampling", "have `states = together`", f"it has `{sampling.states}`")
     beta_0 = 1 / jnp.asarray(temperature, x.dtype)
     lists = ListKeeper(system, wants_list(system, x.shape[-2], neighbours), 0.3 * system.potential.cutoff)
-    now = {"x": jnp.broadcast_to(x, (sampling.samples, *x.shape[-2:])), "step": jnp.asarray(sampling.step, x.dtype)}
+    now: dict[str, Any] = {
+        "x": jnp.broadcast_to(x, (sampling.samples, *x.shape[-2:])),
+        "step": jnp.asarray(sampling.step, x.dtype),
+    }
     bar = progress_bar(progress, sampling.burn_in)
 
     def draw(theta, number):
@@ -83,18 +90,22 @@ def matched_density(
         mine = jax.random.fold_in(key, number)
         chains, keys = ensemble.start_chains(system, density, using, now["x"], mine, lists.build(now["x"]))
 
+        traces = {}
+
         def step(state, first, count, nl):
-            after, stale, _ = ensemble.advance_chains(system, density, using, state, keys, first, count, nl)
+            after, stale, trace = ensemble.advance_chains(system, density, using, state, keys, first, count, nl)
+            traces[int(first)] = trace
             return after, stale
 
         chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
         now["x"], now["step"] = chains.x, jnp.median(chains.step)
+        now["trace"] = np.concatenate([np.asarray(traces[k]) for k in sorted(traces)], axis=1)[:, : sampling.burn_in]
         return configurations(system, cells, chains.x, lists.build(chains.x))
 
     first = first_guess(data, beta_0) if start is None else start
     found = match(data, cells, beta_0, system.masses, draw, first, **options)
     bar.close()
-    return Initial(LocalGibbs(cells, found.theta, beta_0), found, now["x"])
+    return Initial(LocalGibbs(cells, found.theta, beta_0), found, now["x"], relaxation(now["trace"])["r_hat"])
 
 
 def _with_step(sampling: Sampling, step) -> Sampling:

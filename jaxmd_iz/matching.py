@@ -55,7 +55,7 @@ class Matched(eqx.Module):
     """θ with its residual on samples that it was not fitted to."""
 
     theta: Natural
-    theta_error: Natural  # √diag H⁺ΣH⁺/S; of ν with its mean fixed
+    theta_error: Natural  # √diag H⁺ΣH⁺/S, from the samples, not from the data; of ν with its mean fixed
     residual: Data  # averages − data; no energy where T was given
     error: Data  # Monte Carlo standard errors of the averages
     chi2: float  # rᵀ(Σ/S)⁺r

@@ -18,7 +18,7 @@ from jaxmd_iz.statistics import GROUPS, group_of
 from jaxmd_iz.system import System
 
 R_HAT = 1.2  # beyond it the window of a chain is shorter than about six correlation times
-EFFECTIVE = 10.0  # samples that must carry the weight of a state
+EFFECTIVE = 50.0  # samples that must carry the weight of a state: bands of q_j* are too narrow with fewer
 
 
 class Sampled(NamedTuple):
@@ -67,7 +67,7 @@ def sample(
 
     chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
     trace = np.concatenate([np.asarray(traces[k]) for k in sorted(traces)], axis=1) if traces else np.zeros((1, 0))
-    quality = _quality(trace[:, : sampling.burn_in], each)
+    quality = relaxation(trace[:, : sampling.burn_in], each)
     counted = max(sampling.burn_in - sampling.adapting, 1)
     quality["acceptance"] = float(jnp.mean(chains.accepted)) / counted
     if sampling.rungs > 1:
@@ -91,8 +91,16 @@ def _all_actions(system, density, x, neighbours):
     return jax.vmap(lambda a, nl: density.actions(system, a, nl))(x, neighbours)
 
 
-def _quality(trace: np.ndarray, each: int) -> dict[str, Any]:
-    """R̂ and effective draws of Φ over the second half of the burn-in, the worst state where they are apart."""
+def relaxation(trace: np.ndarray, each: int = 1) -> dict[str, Any]:
+    """R̂ and effective draws of Φ over the second half of the burn-in, the worst state where they are apart.
+
+    Args:
+        trace: (chains, draws) of Φ, the states of a sample next to each other.
+        each: number of states that are apart.
+
+    Returns:
+        `r_hat` and `effective_draws`, None where the trace is too short.
+    """
     window = trace[:, trace.shape[1] - trace.shape[1] // 2 :]
     if window.shape[1] < 8 or window.shape[0] // each < 2:
         return {"r_hat": None, "effective_draws": None}

@@ -116,6 +116,7 @@ def matching(initial: Initial, s: np.ndarray, unit: Units) -> dict:
         "chi2": found.chi2,
         "dof": found.dof,
         "effective": found.effective,
+        "r_hat": initial.r_hat,
         "s": out(s, "length"),
         "s_unit": unit.label("length"),
         "T_unit": unit.label("temperature"),

@@ -36,7 +36,7 @@ class Run(NamedTuple):
 # liquid: 200 and 50 leapfrog steps. The burn-in is 20 of them or more.
 GAS = Run(n=216, chains=64, draws=400, every=6, leapfrog=24, burn=198)
 THIN = GAS._replace(draws=720)  # U of a gas fluctuates as the number of its pairs: relatively more at half the density
-LIQUID = Run(n=500, chains=32, draws=150, every=2, leapfrog=16, burn=160)
+LIQUID = Run(n=500, chains=32, draws=210, every=3, leapfrog=16, burn=159)
 
 # ρ*, T*, r_c = 3 with long-range corrections: the columns of U/N and P at T* = 0.85 and 0.90 follow ρ* in the table
 CASES = [(0.005, 0.90, THIN), (0.009, 0.90, GAS), (0.776, 0.90, LIQUID), (0.820, 0.85, LIQUID)]
