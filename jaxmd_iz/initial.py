@@ -60,8 +60,8 @@ def matched_density(
         x: (n, D) start of every chain, or (chains, n, D).
         temperature: T₀ = 1/β₀ of V_b and where no point reaches, energy.
         key: PRNG key.
-        sampling: `samples` chains with `burn_in` proposals in each round; 128 and 60 of 16 steps by default. Every round
-            goes on from the positions of the last one.
+        sampling: `samples` chains with `burn_in` proposals in each round; 128 and 60 of 16 steps by default. Every
+            round goes on from the positions of the last one.
         start: first θ; by default that of an ideal gas.
         neighbours: `auto`, `dense` or `list`.
         progress: show a progress bar.
