@@ -1,7 +1,7 @@
 """Long statistics, run by hand with `-m physical_validation`: the Lennard-Jones fluid against the NIST state points.
 
 Chains of hybrid Monte Carlo in the canonical density, run in single precision; U/N and P of their positions in double,
-with long-range corrections; standard errors with autocorrelation. Four cases, together about ten minutes on two cores.
+with long-range corrections; standard errors with autocorrelation. Four cases, together about 15 minutes on two cores.
 """
 
 import time
@@ -32,8 +32,8 @@ class Run(NamedTuple):
     burn: int
 
 
-# The correlation time of U is 7 times of the dynamics in the gas, where pairs have to meet and part, and 0.5 in the
-# liquid: 200 and 50 leapfrog steps. The burn-in is 20 of them or more.
+# Correlation times of U: 7 times of the dynamics in the gas, where pairs have to meet and part, and 0.8 in the liquid,
+# that is 250 and 80 leapfrog steps. The burn-in is 19 of them or more.
 GAS = Run(n=216, chains=64, draws=400, every=6, leapfrog=24, burn=198)
 THIN = GAS._replace(draws=720)  # U of a gas fluctuates as the number of its pairs: relatively more at half the density
 LIQUID = Run(n=500, chains=32, draws=210, every=3, leapfrog=16, burn=159)
