@@ -145,7 +145,7 @@ def operator_factor(
     at, along = (tuple(m.astype(dtype) for m in three) for three in (at, tangent))
     t = jnp.asarray(temperature, e.x.dtype)
     c, slope = jax.jvp(lambda *m: _factor(*m, t), at, along)
-    mean = jnp.real(jnp.sum(eigen.density_matrix(at[0], t).conj() * along[0]))
+    mean = jnp.real(jnp.sum(_density_matrix(_exponent(at[0], t)).conj() * along[0]))
     return mean * c - t * slope
 
 
@@ -233,11 +233,21 @@ def _confinement(external, x, species, masses):
 
 def _factor(v, a, laplacian, temperature):
     """c from V, M^{−1/2}A and Σ M⁻¹ΔV."""
-    beta = (1 / temperature).astype(v.dtype)
-    level = lax.stop_gradient(jnp.real(v[0, 0])).astype(v.dtype)  # c does not depend on the zero of energy
-    x = (v - level * jnp.eye(v.shape[0], dtype=v.dtype)) * beta
-    mean = jnp.real(jnp.sum(eigen.density_matrix(v, temperature).conj() * laplacian))
-    return 1.0 - mean / (12 * temperature**2) + _double(x, a * beta**1.5)
+    x = _exponent(v, temperature)
+    mean = jnp.real(jnp.sum(_density_matrix(x).conj() * laplacian))
+    return 1.0 - mean / (12 * temperature**2) + _double(x, a * (1 / temperature).astype(v.dtype) ** 1.5)
+
+
+def _exponent(v, temperature):
+    """βV from any zero of energy: c does not depend on it."""
+    level = lax.stop_gradient(jnp.real(v[0, 0])).astype(v.dtype)
+    return (v - level * jnp.eye(v.shape[0], dtype=v.dtype)) * (1 / temperature).astype(v.dtype)
+
+
+def _density_matrix(x):
+    """e^{−x}/Tr e^{−x}, of x as all the rest: the program then holds one `eigh`, where two independent batches of
+    LAPACK's have been seen to wait for each other for ever on two cores."""
+    return eigen.density_matrix(x, jnp.ones((), jnp.finfo(x.dtype).dtype))
 
 
 @jax.custom_jvp

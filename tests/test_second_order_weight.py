@@ -217,3 +217,21 @@ def test_refuses_in_one_sentence():
     system, x = System(FLUID, Free(2), masses), jnp.stack([X] * 5)
     refused("`system` must have the surfaces `none`", reweight, system, x, 1.0, jnp.zeros(5))
     refused("`values` must hold 5 samples", reweight, system, x, 1.0, jnp.zeros(4))
+
+
+def test_program_holds_one_batched_eigenproblem():
+    """Five states go to LAPACK, and two independent batches of it can wait for each other for ever on two cores."""
+    matrices = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 5)))
+    slope = (matrices[0] + matrices[0].T)[None]
+
+    def bent(x):
+        return slope * jnp.tanh(x)[:, :, None] + jnp.diag(jnp.arange(5.0))[None]
+
+    ladder = FromFunction(bent, states=5)
+
+    def many(x):
+        mass, one = jnp.asarray([10.0]), jnp.asarray(1.0)
+        return jax.vmap(lambda a: second_order.correction_factor(ladder, edges(a), mass, one))(x)
+
+    for function in (many, jax.grad(lambda x: jnp.sum(many(x)))):
+        assert jax.jit(function).lower(jnp.linspace(-1.0, 1.0, 3)).compile().as_text().count("lapack_dsyevd") == 1
