@@ -310,8 +310,8 @@ print(f"ρ at t = 0: (ρ − 0.5)/error has root mean square {np.sqrt(np.mean(z*
 # states, q_j\* = ⟨w_j⟩. `apart`: every state has samples of its own, weighed against each other by Bennett's method.
 # When T falls, the samples of the sum sit where state 0 is, and the weight of state 1 rests on ever fewer of them. The
 # mean stays unbiased, but a run that misses what is rare has too small a q_j\* **and** too small an error bar.
-# `diagnostics.weight_sizes` tells how many samples carry a state, and `degenerate_states` names states below 50;
-# `simulate` warns below 10.
+# `diagnostics.weight_sizes` tells how many samples carry a state, and `degenerate_states` names states below 50,
+# and `simulate` warns there.
 
 # %%
 COUPLING, GAP, SLOPE, STIFF = 0.5, 2.0, 1.3, 2.0
@@ -397,9 +397,7 @@ c.loglog(TEMPERATURES, middle, "o-", color=BLUE, label="median over the runs")
 spread = np.quantile(sizes, [0.05, 0.95], axis=1)
 c.fill_between(TEMPERATURES, *spread, color=BLUE, alpha=0.2, linewidth=0, label="5 to 95 %")
 c.axhline(50, color="black", linestyle=":", linewidth=1)
-c.axhline(10, color=RED, linestyle=":", linewidth=1)
-c.text(1.0, 53, "named", ha="right", va="bottom")
-c.text(1.0, 10.6, "warned", ha="right", va="bottom", color=RED)
+c.text(1.0, 53, "warned below", ha="right", va="bottom")
 c.set(title=f"Samples of {SAMPLES} that carry state 1 (together)", ylabel="weight size")
 c.legend(loc="upper left")
 for ax in (a, b, c):
