@@ -5,16 +5,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxmd_iz import ensemble
 from jaxmd_iz.checks import must
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
 from jaxmd_iz.dual import configurations
 from jaxmd_iz.local_gibbs import Cells, LocalGibbs, Natural, natural
 from jaxmd_iz.matching import Data, Matched, match
-from jaxmd_iz.sampled import relaxation
+from jaxmd_iz.sampled import relaxation, run_chains
 from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.system import System
 
@@ -88,23 +86,15 @@ def matched_density(
         density = LocalGibbs(cells, theta, beta_0)
         using = _with_step(sampling, now["step"])
         mine = jax.random.fold_in(key, number)
-        chains, keys = ensemble.start_chains(system, density, using, now["x"], mine, lists.build(now["x"]))
-
-        traces = {}
-
-        def step(state, first, count, nl):
-            after, stale, trace = ensemble.advance_chains(system, density, using, state, keys, first, count, nl)
-            traces[int(first)] = trace
-            return after, stale
-
-        chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
+        chains, now["trace"] = run_chains(system, density, using, now["x"], mine, lists, bar)
         now["x"], now["step"] = chains.x, jnp.median(chains.step)
-        now["trace"] = np.concatenate([np.asarray(traces[k]) for k in sorted(traces)], axis=1)[:, : sampling.burn_in]
         return configurations(system, cells, chains.x, lists.build(chains.x))
 
     first = first_guess(data, beta_0) if start is None else start
-    found = match(data, cells, beta_0, system.masses, draw, first, **options)
-    bar.close()
+    try:
+        found = match(data, cells, beta_0, system.masses, draw, first, **options)
+    finally:
+        bar.close()
     return Initial(LocalGibbs(cells, found.theta, beta_0), found, now["x"], relaxation(now["trace"])["r_hat"])
 
 

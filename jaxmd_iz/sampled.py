@@ -7,12 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxmd_iz import diagnostics, ensemble
 from jaxmd_iz.chunks import ListKeeper
 from jaxmd_iz.gibbs import AbstractDensity
-from jaxmd_iz.sampling import Sampling, check_start, swap_rates
+from jaxmd_iz.sampling import Chain, Sampling, check_start, swap_rates
 from jaxmd_iz.state_weights import grouped
 from jaxmd_iz.statistics import GROUPS, group_of
 from jaxmd_iz.system import System
@@ -56,18 +56,8 @@ def sample(
     x = jnp.broadcast_to(x, (sampling.samples, *x.shape[-2:])) if x.ndim == 2 else x
     x = jnp.repeat(x, each, axis=0)
     state = jnp.tile(jnp.arange(each), sampling.samples) if apart else None
-    chains, mine = ensemble.start_chains(system, density, sampling, x, keys[0], lists.build(x), state)
-    check_start(chains)
-    traces = {}
-
-    def step(now, first, count, nl):
-        after, stale, trace = ensemble.advance_chains(system, density, sampling, now, mine, first, count, nl, state)
-        traces[int(first)] = trace  # a chunk that is redone is overwritten
-        return after, stale
-
-    chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
-    trace = np.concatenate([np.asarray(traces[k]) for k in sorted(traces)], axis=1) if traces else np.zeros((1, 0))
-    quality = relaxation(trace[:, : sampling.burn_in], each)
+    chains, trace = run_chains(system, density, sampling, x, keys[0], lists, bar, state)
+    quality = relaxation(trace, each)
     counted = max(sampling.burn_in - sampling.adapting, 1)
     quality["acceptance"] = float(jnp.mean(chains.accepted)) / counted
     if sampling.rungs > 1:
@@ -84,6 +74,41 @@ def sample(
         w = np.asarray(walkers.weight).reshape(-1, system.states)
         quality["weights_effective"] = [float(e) for e in w.sum(axis=0) ** 2 / np.sum(w**2, axis=0)]
     return Sampled(walkers, quality, _warnings(quality, sampling))
+
+
+def run_chains(
+    system: System,
+    density: AbstractDensity,
+    sampling: Sampling,
+    x: Float[Array, "chains n D"],
+    key: PRNGKeyArray,
+    lists: ListKeeper,
+    bar: Any,
+    state: Int[Array, " chains"] | None = None,
+) -> tuple[Chain, Float[np.ndarray, "chains burn_in"]]:
+    """The whole burn-in of many chains, and their traces of Φ.
+
+    Args:
+        system, density, sampling, lists, bar: as in `sample`.
+        x: (chains, n, D) where they start.
+        key: PRNG key.
+        state: sample Φ_k of one state in each chain.
+
+    Raises:
+        InputError: chains that start where Φ or its gradient is not finite.
+    """
+    chains, mine = ensemble.start_chains(system, density, sampling, x, key, lists.build(x), state)
+    check_start(chains)
+    traces = {}
+
+    def step(now, first, count, nl):
+        after, stale, trace = ensemble.advance_chains(system, density, sampling, now, mine, first, count, nl, state)
+        traces[int(first)] = trace  # a chunk that is redone is overwritten
+        return after, stale
+
+    chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
+    none = [np.zeros((x.shape[0], 0), x.dtype)]
+    return chains, np.concatenate(none + [np.asarray(traces[k]) for k in sorted(traces)], axis=1)
 
 
 @eqx.filter_jit

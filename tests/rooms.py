@@ -60,7 +60,7 @@ ARROWS = {
     "grand_chain": {"gibbs", "local_gibbs", "grand"},
     "grand": {"gibbs", "local_gibbs"},
     "ensemble": {"gibbs", "sampling"},
-    "initial": {"chunks", "dual", "ensemble", "local_gibbs", "matching", "sampled", "sampling"},
+    "initial": {"chunks", "dual", "local_gibbs", "matching", "sampled", "sampling"},
     "sampled": {"gibbs", "sampling", "ensemble", "chunks", "state_weights"},
     "config": {"examples"},
     "build": {"config", "snapshots", "simulation"},

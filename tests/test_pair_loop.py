@@ -63,6 +63,22 @@ def test_sums_are_derivatives_of_their_energy():
     np.testing.assert_allclose(by_grad / scale, by_sums / scale, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("axes", [(0, None), (0, 0), (None, 0)])
+def test_a_batch_of_potentials_is_that_of_each(axes):
+    """Also where the potential itself is mapped over, which takes the n × n form."""
+    (x, _), strength = batch(3), jnp.asarray([0.5, 1.0, 2.0])
+
+    def slope(h, at):
+        fluid = TwoStateFluid(BASE, Gaussian(h, 0.5, 1.1), Gaussian(0.5, 0.6, 1.3), 0.6, N)
+        return pair_sums(fluid, SPACES["box"], at, SPECIES, None).slope
+
+    h, at = (a if axis == 0 else a[0] for a, axis in zip((strength, x), axes, strict=True))
+    found = jax.jit(jax.vmap(slope, axes))(h, at)
+    for k in range(3):
+        each = slope(*(a[k] if axis == 0 else a[0] for a, axis in zip((strength, x), axes, strict=True)))
+        np.testing.assert_allclose(found[k], each, rtol=0, atol=1e-13 * float(jnp.max(jnp.abs(each))))
+
+
 def test_nothing_of_n_by_n_is_stored():
     """The program of a batch of 64 systems of 100 particles holds no array with n² entries a system."""
     space, many = Periodic([9.0] * 3), jnp.zeros((64, 100, 3))
