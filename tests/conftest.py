@@ -1,6 +1,8 @@
 """The test session: x64, strict promotion, a compilation cache, and shapes checked at run time."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,3 +31,11 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no external reference data: {folder} is not a folder; JAXMD_IZ_REFERENCE can name one")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Drops a file's compiled programs: all of them together pass the 65530 memory maps Linux gives a process."""
+    yield
+    jax.clear_caches()
+    gc.collect()
