@@ -11,6 +11,7 @@ from jaxmd_iz.config import AXES, Config
 from jaxmd_iz.mollifiers import AbstractMollifier, Bump, Cubic, Polynomial, Trapezoid
 from jaxmd_iz.simulation import Grid
 from jaxmd_iz.space import AbstractSpace, Periodic
+from jaxmd_iz.tiles import RegularGrid
 from jaxmd_iz.windows import Fourier, Separable, slab
 
 _KINDS: dict[str, tuple[Callable[..., AbstractMollifier], tuple[str, ...]]] = {
@@ -54,9 +55,9 @@ def grids_of(config: Config, space: AbstractSpace) -> list[Grid]:
     whole = mollifier_of(config, box, dim)
     found: list[Grid] = []
 
-    def add(name, y, mollifier, axis=None, shape=None):
+    def add(name, y, mollifier, axis=None, shape=None, regular=None):
         points = jnp.asarray(np.asarray(y, config.output.dtype))
-        found.append(Grid(points, mollifier, "fields" if not found else name, axis, shape))
+        found.append(Grid(points, mollifier, "fields" if not found else name, axis, shape, regular))
 
     if table.profile:
         axis = AXES.index(table.axis) if table.axis else dim - 1
@@ -65,10 +66,13 @@ def grids_of(config: Config, space: AbstractSpace) -> list[Grid]:
         with keys_of("grid"):
             window = slab(line, space, axis, table.area)
         middle = (np.arange(table.profile) + 0.5) / table.profile
-        add("profile", origin + middle[:, None] * box[axis], window, axis=axis)
+        regular = RegularGrid((table.profile,), box[[axis]] / table.profile)
+        add("profile", origin + middle[:, None] * box[axis], window, axis=axis, regular=regular)
     if table.shape:
         middles = np.meshgrid(*((np.arange(m) + 0.5) / m for m in table.shape), indexing="ij")
-        add("grid", origin + np.stack(middles, axis=-1).reshape(-1, dim) @ box, whole, shape=table.shape)
+        regular = RegularGrid(table.shape, box / np.array(table.shape)[:, None])
+        y = origin + np.stack(middles, axis=-1).reshape(-1, dim) @ box
+        add("grid", y, whole, shape=table.shape, regular=regular)
     if table.points:
         add("points", _points(table.points, dim), whole)
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmd_iz import models, potentials
 from jaxmd_iz.build.names import keys_of
-from jaxmd_iz.checks import must
+from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.config import AXES, SW_FILES, Config, CouplingTable, PotentialTable
 from jaxmd_iz.orbitals.basis import atomic_number
 from jaxmd_iz.potentials import AbstractExternal, AbstractPairPotential, AbstractPotential
@@ -36,6 +36,8 @@ def potential_of(config: Config, names: tuple[str, ...], particles: int) -> Abst
             return _bonds(table, particles, float("inf"))
         if table.kind == "stillinger_weber":
             main: AbstractPotential = _stillinger_weber(config, names)
+        elif table.kind == "eam":
+            main = _embedded(config, names)
         elif table.kind == "two_state_fluid":
             return _two_states(table, names, particles)
         elif table.kind == "exciton_fluid":
@@ -146,6 +148,25 @@ def _stillinger_weber(config: Config, names: tuple[str, ...]) -> potentials.Stil
     for name, quantity in (("epsilon", "energy"), ("sigma", "length")):
         parameters[name] = convert(parameters[name], quantity, source, system)
     return potentials.StillingerWeber(**parameters, share=table.share)
+
+
+def _embedded(config: Config, names: tuple[str, ...]) -> potentials.EmbeddedAtom:
+    """From a setfl file, which is in eV and Å by its format."""
+    table, system = config.potential, config.units.system
+    remedy = "Take `metal` units, or `atomic` ones."
+    must(system != "lj", "file", "be converted to `lj` units", "a setfl file is in eV and Å", remedy)
+    assert table.file is not None
+    named = dict(table.elements or {})
+    for name in named:
+        one_of(name, "elements", names)
+    with keys_of("", path="file", elements="elements"):
+        tables = potentials.read_setfl(table.file, [named.get(name, name) for name in names])
+    for name, quantities in (("embedding", ["energy"]), ("pair", ["energy", "length"]), ("dr", ["length"])):
+        for quantity in quantities:
+            tables[name] = convert(tables[name], quantity, "metal", system)
+    tables["cutoff"] = convert(tables["cutoff"], "length", "metal", system)
+    with keys_of("", **dict.fromkeys(("embedding", "density", "pair", "drho", "dr", "cutoff"), "file")):
+        return potentials.EmbeddedAtom(**tables)
 
 
 def _bonds(table: PotentialTable, particles: int, cutoff: float) -> potentials.HarmonicBonds:

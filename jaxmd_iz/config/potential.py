@@ -98,6 +98,7 @@ STATE_KEYS = {"base", "gap", "coupling", "shift", "gaussian_cutoff"}
 ELECTRON_KEYS = {"basis", "charge", "spin", "softening", "confinement", "states"}
 OTHER_KEYS = {
     "stillinger_weber": {"share", "file"},
+    "eam": {"file", "elements"},
     "two_state_fluid": STATE_KEYS,
     "exciton_fluid": STATE_KEYS | {"states"},
     "electrons": ELECTRON_KEYS,
@@ -138,9 +139,13 @@ class PotentialTable(Table):
     tail: bool = key("`lennard_jones` with `cut`: correct energy and pressure for what lies beyond r_c", flag, False)
     share: str = key("whom `stillinger_weber` gives a triplet's energy", choice("central", "thirds"), "central")
     file: str | None = key(
-        "parameter file of `stillinger_weber` in the format of LAMMPS; `Si.sw` (metal) comes with the package",
-        text, None, auto="`Si.sw`", words=SW_FILES,
+        "parameter file of `stillinger_weber` in the format of LAMMPS; `Si.sw` (metal) comes with the package; of "
+        "`eam` in the format setfl (eam/alloy, eam/fs; eV, Å)",
+        text, None, auto="`Si.sw`; needed by `eam`", words=SW_FILES,
     )  # fmt: skip
+    elements: Mapping[str, str] | None = key(
+        "element of each species in the file of `eam`", by_name(text), None, auto="the name of the species"
+    )
     base: str = key("φ of `two_state_fluid` and `exciton_fluid`, with its parameters", choice(*PAIR_KEYS), PAIR)
     gap: float | None = key(
         "Δ of `two_state_fluid`, E₀ of `exciton_fluid`", ANY, None, "energy", "needed by `two_state_fluid`; else 0"
@@ -187,7 +192,9 @@ class PotentialTable(Table):
 
     def needed(self):
         """Keys that the kind, or the base, cannot do without."""
-        own = {"two_state_fluid": {"gap"}, "bonds": {"bonds"}, "model": {"model"}}.get(self.kind, set())
+        own = {"two_state_fluid": {"gap"}, "bonds": {"bonds"}, "model": {"model"}, "eam": {"file"}}.get(
+            self.kind, set()
+        )
         own = own | ({"template"} if self.model == "linear_vibronic" else set())
         pair = self.base if self.kind in FLUIDS else self.kind
         return own | (PAIR_KEYS["morse"] - {"truncation"} if pair == "morse" else set())

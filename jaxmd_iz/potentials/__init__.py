@@ -12,6 +12,7 @@ from jaxmd_iz.potentials.base import (
 from jaxmd_iz.potentials.conical import LepsH3
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
 from jaxmd_iz.potentials.electrons import Electrons
+from jaxmd_iz.potentials.embedded import EmbeddedAtom, read_setfl
 from jaxmd_iz.potentials.exciton import Dipolar, ExcitonFluid
 from jaxmd_iz.potentials.external import (
     AbstractExternal,
@@ -35,6 +36,7 @@ __all__ = [
     "DiagonalPartition",
     "Dipolar",
     "Electrons",
+    "EmbeddedAtom",
     "ExcitonFluid",
     "FromFunction",
     "Gaussian",
@@ -63,5 +65,6 @@ __all__ = [
     "Walls",
     "external_gradient",
     "read_lvc",
+    "read_setfl",
     "read_sw",
 ]
