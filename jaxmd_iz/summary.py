@@ -7,6 +7,7 @@ import numpy as np
 from jaxmd_iz import config
 from jaxmd_iz.initial import Initial
 from jaxmd_iz.local_gibbs import physical
+from jaxmd_iz.matching import Data, Matched
 from jaxmd_iz.mollifiers import Bump
 from jaxmd_iz.potentials.pair import LennardJones
 from jaxmd_iz.simulation import Grid, Run
@@ -130,3 +131,35 @@ def matching(initial: Initial, s: np.ndarray, unit: Units) -> dict:
         "energy_residual": out(density.energy, "energy_density"),
         "energy_err": out(error.energy, "energy_density"),
     }
+
+
+def furthest(found: Matched, data: Data, s: np.ndarray, unit: Units) -> str:
+    """Where the samples are furthest from what was asked, in errors: the first place to look for data out of reach.
+
+    Args:
+        found: how well the density has its fields.
+        data: what was asked.
+        s: (K,) where, internal units.
+        unit: unit system of the sentence.
+
+    Returns:
+        Half a sentence.
+    """
+    names = {"rho": ("ρ", "density"), "momentum": ("ρu", "momentum_density"), "energy": ("E", "energy_density")}
+    ratios = {}
+    for name in names:
+        residual, error = getattr(found.residual, name), getattr(found.error, name)
+        if residual is not None:
+            ratio = np.abs(np.asarray(residual)) / np.maximum(np.asarray(error), np.finfo(float).tiny)
+            ratios[name] = np.max(ratio.reshape(len(s), -1), axis=1)
+    name = max(ratios, key=lambda field: float(np.max(ratios[field])))
+    k = int(np.argmax(ratios[name]))
+    symbol, quantity = names[name]
+
+    def shown(value):
+        entry = np.asarray(unit.from_internal(np.asarray(value)[k], quantity))
+        return f"{float(entry):.4g}" if entry.ndim == 0 else str(np.round(entry, 4))
+
+    asked, place = np.asarray(getattr(data, name)), float(unit.from_internal(s[k], "length"))
+    reached = asked + np.asarray(getattr(found.residual, name))
+    return f"{symbol} at s = {place:.4g} is {shown(reached)} where {shown(asked)} is asked"
