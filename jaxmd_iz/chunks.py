@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmd_iz.checks import fail, one_of
 from jaxmd_iz.neighbours import Neighbours, neighbour_list
+from jaxmd_iz.pair_forces import is_fast
 from jaxmd_iz.system import System
 
 CHUNK = 100  # steps between two looks at the host
@@ -19,23 +20,23 @@ CHUNK = 100  # steps between two looks at the host
 def lists_for(
     system: System, x: Float[Array, "B n D"], cutoff: float, skin: float, capacity: int
 ) -> tuple[Neighbours, int]:
-    """Neighbour lists of many configurations, stacked along a leading axis, and the capacity they needed.
+    """Neighbour lists of many configurations, along a leading axis, and the capacity they needed.
 
     A capacity that is too small grows, each time, until every list fits; 0 asks for one with some room to spare.
     """
-    positions = [np.asarray(a) for a in x]
+    whole = not is_fast(system.potential)
     if capacity == 0:
-        most = max(neighbour_list(system.space, a, cutoff, skin).to.shape[1] for a in positions)
-        capacity = math.ceil(1.2 * most) + 2
-    built = [neighbour_list(system.space, a, cutoff, skin, capacity) for a in positions]
-    if any(bool(b.overflow) for b in built):
-        return lists_for(system, x, cutoff, skin, math.ceil(1.2 * capacity) + 1)
+        most = neighbour_list(system.space, x, cutoff, skin, whole=whole).slots.shape[-2]
+        capacity = min(math.ceil(1.2 * most) + 2, max(x.shape[-2] - 1, 1))
+    built = neighbour_list(system.space, x, cutoff, skin, capacity, whole)
+    if bool(jnp.any(built.overflow)):
+        return lists_for(system, x, cutoff, skin, grown(capacity))
+    return built, capacity
 
-    def stack(*arrays):
-        joined = jnp.stack(arrays)
-        return joined.astype(x.dtype) if jnp.issubdtype(joined.dtype, jnp.floating) else joined
 
-    return jax.tree.map(stack, *built), capacity
+def grown(capacity: int) -> int:
+    """The next capacity to try."""
+    return math.ceil(1.2 * capacity) + 1
 
 
 def wants_list(system: System, particles: int, choice: str) -> bool:
@@ -48,7 +49,7 @@ def wants_list(system: System, particles: int, choice: str) -> bool:
 
 
 class ListKeeper:
-    """Builds neighbour lists where the walkers are, and redoes a chunk of steps that outruns the skin.
+    """Builds neighbour lists where the walkers are, and redoes a chunk of steps that its lists did not cover.
 
     Args:
         system: gives space and cutoff.
@@ -58,6 +59,7 @@ class ListKeeper:
 
     def __init__(self, system: System, use: bool, skin: float):
         self.system, self.use, self.skin, self.capacity = system, use, skin, 0
+        self.last: Neighbours | None = None  # where a run of steps that keeps its lists has left them
 
     def build(self, x: Float[Array, "B n D"]) -> Neighbours | None:
         """Lists of every configuration, or None if none are used."""
@@ -68,23 +70,45 @@ class ListKeeper:
         return lists
 
     def advance(self, step: Callable, state: Any, where: Callable, total: int, progress: Callable) -> Any:
-        """`total` steps of step(state, first, count, lists) → (state, stale) in chunks; stale chunks are redone."""
+        """`total` steps of step(state, first, count, lists) → (state, told) in chunks, some of them redone.
+
+        Steps that rebuild their lists on the way tell them as they are now; a chunk whose lists overflowed is redone
+        with a larger capacity. Others tell whether the lists went stale; then it is redone in shorter chunks.
+        """
         done, chunk = 0, CHUNK
-        lists = self.build(where(state)) if total else None
+        lists = self._first(where(state)) if total else None
         while done < total:
             count = min(chunk, total - done)
-            after, stale = step(state, jnp.asarray(done), count, lists)
-            if bool(stale):  # discarded, and redone with a fresh list and a shorter chunk
+            after, told = step(state, jnp.asarray(done), count, lists)
+            if isinstance(told, Neighbours):
+                if bool(jnp.any(told.overflow)):
+                    self.capacity = grown(told.slots.shape[-2])
+                    assert lists is not None
+                    lists = self.build(lists.x)  # not anew where the state is: the same rebuilds follow
+                    continue
+                lists = self.last = told
+            elif bool(told):  # discarded, and redone with a fresh list and a shorter chunk
                 if chunk == 1:
                     fail("skin", "cover one step", f"particles move more than {self.skin / 2:g} in one step")
                 chunk = max(1, chunk // 4)
                 lists = self.build(where(state))
                 continue
+            elif lists is not None:
+                lists = self.build(where(after))
             state, done = after, done + count
-            if lists is not None:
-                lists = self.build(where(state))
             progress(count)
         return state
+
+    def _first(self, x):
+        """The lists that the last steps left, if they hold here: results must not depend on where a run was cut."""
+        if self.last is None or self.last.x.shape != x.shape or self.last.slots.shape[-2] != self.capacity:
+            return self.build(x)
+        return self.build(x) if bool(jnp.any(_moved(self.system.space, self.last, x))) else self.last
+
+
+@eqx.filter_jit
+def _moved(space, lists, x):
+    return jax.vmap(lambda nl, a: nl.moved(space, a))(lists, x)
 
 
 def progress_bar(progress: bool, total: int) -> Any:

@@ -62,6 +62,7 @@ def run(
     /,
     out: Path = Path("jaxmd_iz_out"),
     set: tuple[str, ...] = (),
+    distributed: bool = False,
 ) -> None:
     """Density → trajectories on every surface → conservation fields at the asked times.
 
@@ -69,12 +70,24 @@ def run(
         config: a TOML file, or the name of an example: lj_liquid, two_state_fluid, silicon.
         out: folder for fields.nc, summary.json and report.html.
         set: changes of the configuration, table.key=value each.
+        distributed: join the other processes of this run: SLURM's, or those of JAXMD_IZ_COORDINATOR=host:port,
+            JAXMD_IZ_PROCESSES and JAXMD_IZ_PROCESS. The first one writes.
     """
     _start()
     from jaxmd_iz import commands
     from jaxmd_iz import config as settings
+    from jaxmd_iz import distributed as processes
 
-    _say(commands.run(settings.load(config, set), out, f"jaxmd-iz run {config}"), out)
+    if distributed and processes.WATCHED not in os.environ:
+        changes = ["--set", *set] if set else []
+        sys.exit(processes.watched(["run", config, "--out", str(out), *changes, "--distributed"]))
+    loaded = settings.load(config, set)
+    if distributed:
+        processes.start()
+    first = processes.is_first()
+    summary = commands.run(loaded, out, f"jaxmd-iz run {config}", progress=first and not distributed)
+    if first:
+        _say(summary, out)
 
 
 def measure(
@@ -187,6 +200,9 @@ def limit(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `jaxmd-iz`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA prints machine features at every cached program
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        # one device of the CPU keeps hardly more than one core busy
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(len(os.sched_getaffinity(0)), 16)))
     import tyro
 
     from jaxmd_iz.checks import InputError

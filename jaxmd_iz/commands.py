@@ -10,6 +10,7 @@ import numpy as np
 from jaxmd_iz import build, config, report, store, summary
 from jaxmd_iz.build import macroscopic
 from jaxmd_iz.checks import InputError, must
+from jaxmd_iz.distributed import is_first
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.initial import matched_density
 from jaxmd_iz.sampled import R_HAT
@@ -104,7 +105,8 @@ def _local(settings, system, space, x, unit, progress):
     remedy = "Raise `macroscopic.iterations`, `macroscopic.burn_in` or `macroscopic.chains`."
     warnings = []
     if not found.converged:
-        warnings.append(f"The matching of the macroscopic data has not converged: {excess}. {remedy}")
+        where = summary.furthest(found, data, line.s, unit)
+        warnings.append(f"The matching of the macroscopic data has not converged: {excess}; {where}. {remedy}")
     if initial.r_hat is not None and not initial.r_hat < R_HAT:
         late = f"R̂ of Φ is {initial.r_hat:.3f}, above {R_HAT}"
         warnings.append(f"The chains of the matching have not relaxed: {late}. Raise `macroscopic.burn_in`.")
@@ -206,6 +208,7 @@ def _folder(out: Path | str) -> Path:
 
 def _write(out, settings, system, grids, result, unit, names, title, begin, extra=None) -> dict:
     text = config.dumps(settings)
+    first = is_first()  # of several processes, all of which know everything
     numbers = summary.summarise(settings, system, grids, result, unit, names) | (extra or {})
     datasets = {}
     for grid in grids:
@@ -224,8 +227,11 @@ def _write(out, settings, system, grids, result, unit, names, title, begin, extr
             attributes = {"units": unit.label("length"), "long_name": "positions of every walker, kept as asked"}
             datasets[grid.name]["positions"] = (("frame", "walker", "particle", "i"), kept, attributes)
         name = "fields.nc" if grid.name == "fields" else f"fields_{grid.name}.nc"
-        store.write_netcdf(datasets[grid.name], out / name)
+        if first:
+            store.write_netcdf(datasets[grid.name], out / name)
     numbers["wall_s"] = time.perf_counter() - begin
+    if not first:
+        return numbers
     store.write_json(numbers, out / "summary.json")
     report.write_report(out / "report.html", datasets, numbers | {"config": text}, title)
     return numbers

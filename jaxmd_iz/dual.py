@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import surfaces
+from jaxmd_iz.distributed import each
 from jaxmd_iz.local_gibbs import Cells, Natural, at_particles, log_marginals
 from jaxmd_iz.neighbours import Neighbours
 from jaxmd_iz.system import System
@@ -76,8 +77,7 @@ def configurations(
     """a_k(xⁿ) and λ̄_jⁿ of every sample.
 
     Args:
-        system: the system.
-        cells: macroscopic points.
+        system, cells: the system and macroscopic points.
         x: (S, n, D) positions.
         neighbours: lists with leading axis S, or None for all pairs.
     """
@@ -87,7 +87,8 @@ def configurations(
         levels = surfaces.partition(system.potential, system.edges(at, listed), system.masses, system.correction)
         return cells.shares(system.space, at), levels
 
-    return Configurations(*lax.map(one, (x, neighbours), batch_size=min(x.shape[0], 64)))
+    some = each(lambda *items: lax.map(one, items, batch_size=min(items[0].shape[0], 64)))
+    return Configurations(*some(x, neighbours))
 
 
 def pack(theta: Natural) -> Float[Array, "K c"]:

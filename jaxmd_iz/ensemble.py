@@ -11,11 +11,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
+from jaxmd_iz.distributed import each, summed
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator, Phase
-from jaxmd_iz.neighbours import Neighbours
+from jaxmd_iz.neighbours import Neighbours, Ordered
+from jaxmd_iz.pair_forces import is_fast
 from jaxmd_iz.sampling import Chain, Sampling, advance_chain, start_chain
 from jaxmd_iz.system import System
+
+ORDERED = 8192  # particles from which it pays to keep neighbours together: fewer fit the nearest cache anyhow
 
 
 class Walkers(NamedTuple):
@@ -44,7 +48,7 @@ def start_chains(
     def one(at, mine, nl, k):
         return start_chain(system, density, sampling, at, mine, nl, k)
 
-    return jax.vmap(one)(x, keys, neighbours, state), keys
+    return each(jax.vmap(one))(x, keys, neighbours, state), keys
 
 
 @eqx.filter_jit
@@ -64,14 +68,8 @@ def advance_chains(
     def one(chain, key, nl, k):
         return advance_chain(system, density, sampling, chain, key, first, steps, nl, k)
 
-    after, stale, trace = jax.vmap(one)(chains, keys, neighbours, state)
+    after, stale, trace = each(jax.vmap(one))(chains, keys, neighbours, state)
     return after, jnp.any(stale), trace
-
-
-def _stale(system, x, neighbours):
-    if neighbours is None:
-        return jnp.zeros((), bool)
-    return jnp.any(jax.vmap(lambda nl, a: nl.moved(system.space, a))(neighbours, x))
 
 
 @eqx.filter_jit
@@ -94,7 +92,7 @@ def walkers_from_samples(
         neighbours: lists with leading axis samples, or None.
     """
     p = _momenta(system, density, x, key) if p is None else p
-    w = jax.vmap(lambda a, nl: density.weights(system, a, nl))(x, neighbours)
+    w = each(jax.vmap(lambda a, nl: density.weights(system, a, nl)))(x, neighbours)
     spread = jax.tree.map(lambda a: jnp.repeat(a, system.states, axis=0), (x, p, neighbours))
     return _walkers(system, *spread, w, key)
 
@@ -122,13 +120,13 @@ def walkers_from_states(
 
 def _momenta(system, density, x, key):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
-    return jax.vmap(lambda k, a: density.momenta(k, system, a))(keys, x)
+    return each(jax.vmap(lambda k, a: density.momenta(k, system, a)))(keys, x)
 
 
 def _walkers(system, x, p, neighbours, weight, key):
     samples, d = weight.shape
     state = jnp.tile(jnp.arange(d), samples)
-    force = jax.vmap(lambda a, k, nl: system.force(a, k, nl))(x, state, neighbours)
+    force = each(jax.vmap(lambda a, k, nl: system.force(a, k, nl)))(x, state, neighbours)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), i))(jnp.arange(samples * d))
     return Walkers(Phase(x, p, force), state, jnp.repeat(jnp.arange(samples), d), weight.reshape(-1), keys)
 
@@ -141,8 +139,11 @@ def advance(
     first: Int[Array, ""],
     steps: int,
     neighbours: Neighbours | None,
-) -> tuple[Walkers, Bool[Array, ""]]:
+) -> tuple[Walkers, Neighbours | None]:
     """All walkers `steps` time steps further, each on its own surface.
+
+    Lists are rebuilt on the way, before a force at positions that they do not cover; each walker's by its own motion
+    alone, so that it does not depend on the others, nor on how the steps are cut when the lists are handed on.
 
     Args:
         system: forces.
@@ -153,19 +154,44 @@ def advance(
         neighbours: lists with leading axis B, or None.
 
     Returns:
-        walkers, and whether a neighbour list went stale on the way (then the result must be discarded).
+        walkers, and the lists as they are now; after an overflow of any, both must be discarded.
     """
+    run = each(lambda *several: _run(system, integrator, first, steps, *several))
+    phase, neighbours = run(walkers.phase, walkers.state, walkers.key, neighbours)
+    return walkers._replace(phase=phase), neighbours
 
-    def one(phase, state, key, nl, i):
-        return integrator(phase, lambda x: system.force(x, state, nl), system.masses, jax.random.fold_in(key, i))
+
+def _run(system, integrator, first, steps, phase, state, key, neighbours):
+    ordered = is_fast(system.potential) and system.masses.shape[0] >= ORDERED
+
+    def one(phase, k, key, near, i):
+        lists = [near]  # the last one, in an integrator that takes several forces a step
+
+        def force(x):
+            if near is None:
+                return system.force(x, k)
+            lists.append(lists[-1].renewed(system.space, x))
+            return _force(system, x, k, lists[-1])
+
+        phase = integrator(phase, force, system.masses, jax.random.fold_in(key, i))
+        return phase, lists[-1]
 
     def body(carry, i):
-        phase, stale = carry
-        phase = jax.vmap(one, in_axes=(0, 0, 0, 0, None))(phase, walkers.state, walkers.key, neighbours, i)
-        return (phase, stale | _stale(system, phase.x, neighbours)), None
+        return jax.vmap(one, in_axes=(0, 0, 0, 0, None))(carry[0], state, key, carry[1], i), None
 
-    (phase, stale), _ = jax.lax.scan(body, (walkers.phase, jnp.zeros((), bool)), first + jnp.arange(steps))
-    return walkers._replace(phase=phase), stale
+    near = jax.vmap(lambda nl: Ordered.of(system.space, nl, ordered))(neighbours) if neighbours is not None else None
+    (phase, near), _ = jax.lax.scan(body, (phase, near), first + jnp.arange(steps))
+    return phase, None if near is None else jax.vmap(lambda a: a.plain())(near)
+
+
+def _force(system, x, k, lists: Ordered):
+    """The force of a list that has numbers of its own: a pair potential knows particles by their species alone."""
+    order, rank = lists.order, lists.rank
+    if order is None or rank is None:
+        return system.force(x, k, lists.near)
+    here = system.masses[order], system.species[order], None
+    alone = eqx.tree_at(lambda s: (s.masses, s.species, s.external), system, here, is_leaf=lambda a: a is None)
+    return alone.force(x[order], k, lists.near)[rank] - system.confinement(x)
 
 
 @eqx.filter_jit
@@ -190,18 +216,23 @@ def group_sums(
     Returns:
         the pytree of `observe` with a leading axis of `groups`.
     """
-    count = walkers.state.shape[0]
+    phase = walkers.phase
+    sums = summed(lambda *several: _sums(observe, groups, batch, *several))
+    return sums(walkers.weight, group, phase.x, phase.p, walkers.state, neighbours)
+
+
+def _sums(observe, groups, batch, real, weight, group, x, p, state, neighbours):
+    """The sums of the walkers of one device; those that are not `real` count nothing."""
+    count = state.shape[0]
     batch = min(batch, count)
     rounds = -(-count // batch)
     pick = jnp.arange(rounds * batch)
-    real = pick < count
-    pick = jnp.where(real, pick, 0).reshape(rounds, batch)
-    weight = jnp.where(real, walkers.weight[pick.reshape(-1)], 0.0).reshape(rounds, batch)
-    phase = walkers.phase
+    real = real[jnp.minimum(pick, count - 1)] & (pick < count)
+    pick = jnp.where(pick < count, pick, 0).reshape(rounds, batch)
+    weight = jnp.where(real, weight[pick.reshape(-1)], 0.0).reshape(rounds, batch)
 
     def look(b):
-        nl = jax.tree.map(lambda a: a[b], neighbours)
-        return observe(phase.x[b], phase.p[b], walkers.state[b], nl)
+        return observe(x[b], p[b], state[b], jax.tree.map(lambda a: a[b], neighbours))
 
     shape = jax.eval_shape(look, jnp.zeros((), int))
     zero = jax.tree.map(lambda s: jnp.zeros((groups, *s.shape), s.dtype), shape)

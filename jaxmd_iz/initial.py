@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
+from jaxmd_iz.distributed import everywhere, on_all_devices
 from jaxmd_iz.dual import configurations
 from jaxmd_iz.local_gibbs import Cells, LocalGibbs, Natural, natural
 from jaxmd_iz.matching import Data, Matched, match
@@ -35,6 +36,7 @@ def first_guess(data: Data, beta_0) -> Natural:
     return Natural(guess.beta, guess.beta_u, guess.nu - jnp.mean(guess.nu))
 
 
+@on_all_devices
 def matched_density(
     system: System,
     cells: Cells,
@@ -88,7 +90,7 @@ def matched_density(
         mine = jax.random.fold_in(key, number)
         chains, now["trace"] = run_chains(system, density, using, now["x"], mine, lists, bar)
         now["x"], now["step"] = chains.x, jnp.median(chains.step)
-        return configurations(system, cells, chains.x, lists.build(chains.x))
+        return everywhere(configurations(system, cells, chains.x, lists.build(chains.x)))
 
     first = first_guess(data, beta_0) if start is None else start
     try:

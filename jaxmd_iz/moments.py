@@ -3,15 +3,20 @@
 Averages over samples, states and time are plain weighted sums of these; u, σ and q come afterwards (`fields`).
 """
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxmd_iz.checks import must
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.pair_split import Bonds, Everywhere
 from jaxmd_iz.space import AbstractSpace
 from jaxmd_iz.surfaces import Surface
+from jaxmd_iz.tile_sums import on_tiles
+from jaxmd_iz.tiles import RegularGrid, tiling
 
 
 class Moments(eqx.Module):
@@ -84,8 +89,12 @@ def spread(
     density: Float[Array, "n C"],
     mollifier: AbstractMollifier,
     space: AbstractSpace,
+    regular: RegularGrid | None = None,
 ) -> Float[Array, "Y C"]:
-    """Σ_n η(y − xⁿ) density over every image that reaches y."""
+    """Σ_n η(y − xⁿ) density over every image that reaches y; tile by tile where y is `regular` and it pays."""
+    tiles = tiling(regular, mollifier, space, 0.0, x.shape[0])
+    if tiles is not None:
+        return on_tiles(tiles, y[0], x, None, density)
     near = jnp.asarray(mollifier.images(space, 0.0), x.dtype).T
 
     def at(point):
@@ -101,8 +110,19 @@ def spread_bonds(
     bonds: Bonds,
     mollifier: AbstractMollifier,
     space: AbstractSpace,
+    regular: RegularGrid | None = None,
+    live: Bool[Array, " P"] | None = None,
 ) -> Float[Array, "Y C"]:
-    """Σ B (d⊗f, d⊗r, d g) over every image that reaches y, (Y, 2D² + D)."""
+    """Σ B (d⊗f, d⊗r, d g) over every image that reaches y, (Y, 2D² + D).
+
+    Tile by tile where y is `regular` and it pays; then bonds that are not `live` are left out. They must carry nothing.
+    """
+    tiles = tiling(regular, mollifier, space, bonds.reach, bonds.i.shape[0])
+    if tiles is not None:
+        dim, held = x.shape[1], jnp.concatenate([bonds.f, bonds.r, bonds.g[:, None]], axis=1)
+        found = on_tiles(tiles, y[0], x[bonds.i] - bonds.d / 2, bonds.d, held, live)
+        parts = [found[:, :, :dim], found[:, :, dim : 2 * dim], found[:, :, 2 * dim :]]
+        return jnp.concatenate([part.reshape(y.shape[0], -1) for part in parts], axis=1)
     density = jnp.concatenate([_outer(bonds.d, bonds.f), _outer(bonds.d, bonds.r), bonds.d * bonds.g[:, None]], axis=1)
     middle = x[bonds.i] - bonds.d / 2
     far = jnp.asarray(mollifier.images(space, bonds.reach), x.dtype).T
@@ -169,6 +189,7 @@ def moments(
     confinement: Float[Array, "n D"],
     mollifier: AbstractMollifier,
     space: AbstractSpace,
+    regular: RegularGrid | None = None,
 ) -> Moments:
     """The moments of one phase point on one surface.
 
@@ -183,14 +204,22 @@ def moments(
         confinement: (n, D) ∇V_b.
         mollifier: η and B.
         space: for the images that reach y.
+        regular: the grid that y is, so that time and memory can be linear in particles and points; None for others.
 
     Returns:
         Moments at Y points.
+
+    Raises:
+        InputError: a regular grid with another number of points.
     """
     count, dim = y.shape
+    size = count if regular is None else math.prod(regular.shape)
+    must(size == count, "regular", f"have the {count} points of `y`", f"it has {size}")
     density = particle_densities(p, masses, species, kinds, surface.energy, surface.external, confinement)
-    atoms = spread(y, x, density, mollifier, space)
-    pairs = spread_bonds(y, x, bonds, mollifier, space)
+    atoms = spread(y, x, density, mollifier, space, regular)
+    half = surface.on.half_mask  # the first bonds are those of the surface
+    live = jnp.concatenate([half, jnp.ones(bonds.i.shape[0] - half.shape[0], bool)])
+    pairs = spread_bonds(y, x, bonds, mollifier, space, regular, live)
     if bonds.everywhere is not None:
         pairs = pairs + spread_everywhere(y, x, bonds.everywhere, mollifier, space)
     widths = [1, kinds, dim, 1, 1, dim * dim, dim, dim, dim, 1]

@@ -1,4 +1,4 @@
-"""Gradients of surfaces of pair potentials in one pass over the bonds: no n × n × 3 array, no scatter, no transpose.
+"""Gradients of surfaces of pair potentials in one pass over the bonds: no n × K × 3 array, no scatter, no transpose.
 
 With V = Σ_{n<m} φ(r) the gradient of any energy E(V, ∇V) is a sum over bonds of φ′ and, through ∇V, of φ″:
 ∇_n E = Σ_c E_c ∇_nV_c + Σ_m Σ_c [2φ′_c (Bⁿ_c − Bᵐ_c) + 4φ″_c ((Bⁿ_c − Bᵐ_c)·d) d],  Bⁿ_c = ∂E/∂(∇_nV_c).
@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmd_iz.pair_loop import channels, pair_sums
+from jaxmd_iz.list_loop import list_sums
+from jaxmd_iz.pair_loop import Sums, channels, pair_sums
 from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractPotential, AbstractTwoStatePair
 from jaxmd_iz.space import Edges
 
@@ -19,6 +20,14 @@ def is_fast(potential: AbstractPotential) -> bool:
     """Whether the forms of this file apply: a pair potential of one state or of two real ones."""
     scalar = isinstance(potential, AbstractPairPotential) and potential.states == 1
     return scalar or isinstance(potential, AbstractTwoStatePair)
+
+
+def _sums(potential, e: Edges, b: Float[Array, " n"] | None) -> Sums:
+    """The sums over bonds that space makes of the positions: of all pairs, or of a list, whose slots come first."""
+    assert e.space is not None
+    if e.dense:
+        return pair_sums(potential, e.space, e.x, e.species, b)
+    return list_sums(potential, e.space, e.x, e.species, b, e.to.T)
 
 
 def _channels(potential, e: Edges, order: int):
@@ -72,7 +81,7 @@ def value_and_gradient(
     level = jnp.asarray(potential.level, e.d.dtype)
     n = e.x.shape[0]
     if e.space is not None and not corrected:
-        found = pair_sums(potential, e.space, e.x, e.species, None)
+        found = _sums(potential, e, None)
         sums, grads = list(jnp.sum(found.value, axis=1)), 2.0 * found.slope
     else:
         parts = _channels(potential, e, 2 if corrected else 1)
@@ -117,7 +126,7 @@ def weighted_value_and_gradient(
     else:
         own = jnp.stack([(level[0, 0] + level[1, 1]) / 2, (level[0, 0] - level[1, 1]) / 2, level[0, 1]])
     if e.space is not None:
-        found = pair_sums(potential, e.space, e.x, e.species, b)
+        found = _sums(potential, e, b)
         assert found.weighted is not None
         each = found.value + own[:, None]
         value, (to_v, to_w) = jax.value_and_grad(energy, (0, 1))(jnp.sum(each, axis=1), each @ b)

@@ -1,8 +1,11 @@
 """Pair splits f_nm = −f_mn of the gradient, Σ_m f_nm = ∇_{xⁿ}λ̄, and the bonds they act on: (3.2), (3.5), (7.1).
 
 `distance`: f = ∂λ̃/∂r ∇r of a form on distances. `min_norm`: v = A⁺∇λ̄, A = (∂r/∂x)ᵀ, which minimises Σ v²
-(other codes minimise Σ (v/r)²). `energy`: f_nm = ∇_{xⁿ}λ̄ᵐ − ∇_{xᵐ}λ̄ⁿ.
+(other codes minimise Σ (v/r)²), over all pairs or over those of a neighbour list within the cutoff. `energy`:
+f_nm = ∇_{xⁿ}λ̄ᵐ − ∇_{xᵐ}λ̄ⁿ.
 """
+
+import math
 
 import equinox as eqx
 import jax
@@ -10,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmd_iz import eigen
+from jaxmd_iz import eigen, min_norm
 from jaxmd_iz.checks import must, must_traced, one_of
 from jaxmd_iz.nonlinear import electron_matrices, kappa
 from jaxmd_iz.potentials.base import (
@@ -25,6 +28,7 @@ from jaxmd_iz.space import AbstractSpace, Edges, Free
 from jaxmd_iz.surfaces import Surface
 
 SPLITS = ("distance", "min_norm", "energy")
+FEW = 64  # particles whose singular values are affordable
 
 
 class Everywhere(eqx.Module):
@@ -106,6 +110,9 @@ def bonds(
 ) -> Bonds:
     """The bonds of surface k with their pair forces and energy currents.
 
+    `min_norm` uses the bonds of `e`: all pairs, or on a neighbour list those shorter than the potential's cutoff. The
+    skin does not matter. These are two splits: fewer bonds have a larger Σ v², and v jumps when one crosses the cutoff.
+
     Args:
         split: `distance`, `min_norm` or `energy`; see `check_split`.
         potential: Vⁿ(x), for `distance`.
@@ -140,9 +147,12 @@ def bonds(
     if split == "energy":
         return Bonds(i, j, d, -r, r, g, reach, everywhere)
     if split == "min_norm":
-        must(on.dense, "e", "hold all pairs for the split `min_norm`", "it is a neighbour list")
-        return Bonds(i, j, d, weight * _min_norm(on, i, j, d, surface.gradient), r, g, on.reach)
-    f, corners = _on_distances(potential, e, masses, k, correction)
+        size = jnp.max(jnp.abs(surface.own), initial=0.0)
+        f, corners = _min_norm(e, surface.gradient, size, potential.cutoff), None
+        if e.dense:
+            return Bonds(i, j, d, f, r, g, on.reach)
+    else:
+        f, corners = _on_distances(potential, e, masses, k, correction)
     if e.dense != on.dense:
         # the potential lives on a list, the energy currents on all pairs: two sets of bonds
         own_i, own_slot = e.half // e.to.shape[1], e.half % e.to.shape[1]
@@ -170,7 +180,8 @@ def _join(parts: list[Bonds]) -> Bonds:
     if len(parts) == 1:
         return parts[0]
     fields = [(p.i, p.j, p.d, p.f, p.r, p.g) for p in parts]
-    joined = [jnp.concatenate(arrays) for arrays in zip(*fields, strict=True)]
+    # indices of a list may be narrower than those of all pairs
+    joined = [jnp.concatenate([a.astype(arrays[0].dtype) for a in arrays]) for arrays in zip(*fields, strict=True)]
     return Bonds(*joined, max(p.reach for p in parts), parts[0].everywhere)
 
 
@@ -194,24 +205,34 @@ def incidence(n: int, i: Int[Array, " P"], j: Int[Array, " P"], d: Float[Array, 
     return jnp.moveaxis(a, 2, 1).reshape(n * d.shape[1], d.shape[0])
 
 
-def _min_norm(e: Edges, i, j, d, gradient):
-    """v_nm ∇r with v = A⁺ b, b = ∇λ̄ without V_b (7.1); refuses a b outside the range of A."""
-    a = incidence(e.x.shape[0], i, j, d)
-    b = gradient.reshape(-1)
-    inverse = pseudo_inverse(a)
-    v = inverse @ b
-    for _ in range(3):  # refinement: nearly degenerate geometries lose the accuracy of the inverse, not of v
-        v = v + inverse @ (b - a @ v)
-    scale = jnp.max(jnp.abs(b)) + jnp.finfo(b.dtype).tiny
-    misfit = jnp.max(jnp.abs(a @ v - b)) / scale
+def _min_norm(e: Edges, b, size, cutoff):
+    """v_nm ∇r on the half bonds of `e`, v = A⁺ b, b = ∇λ̄ without V_b (7.1); refuses a b outside the range of A.
+
+    Up to `FEW` particles on all pairs by singular values, which stand nearly degenerate geometries, else `min_norm`.
+    """
+    i, slot = e.half // e.to.shape[1], e.half % e.to.shape[1]
+    d, eps = e.d[i, slot], jnp.finfo(b.dtype).eps
+    if e.dense and e.x.shape[0] <= FEW:
+        a, flat = incidence(e.x.shape[0], i, e.to[i, slot], d), b.reshape(-1)
+        inverse = pseudo_inverse(a)
+        v = inverse @ flat
+        for _ in range(3):  # refinement: nearly degenerate geometries lose the accuracy of the inverse, not of v
+            v = v + inverse @ (flat - a @ v)
+        misfit, most = a @ v - flat, 1e6 * eps
+    else:
+        net = min_norm.network(e, math.inf if e.dense else cutoff)
+        every = min_norm.shortest(net, b, e.space or Free(e.x.shape[1]), e.x, size)
+        v, misfit, most = every[i, slot], net.pull(every) - b, 4 * eps**0.75
+    # relative to what b is the sum of: in a crystal at rest it is rounding, and no sum of pair forces
+    scale = jnp.maximum(jnp.max(jnp.abs(b)), size) + jnp.finfo(b.dtype).tiny
     v = must_traced(
         v,
-        misfit > 1e6 * jnp.finfo(b.dtype).eps,
+        jnp.logical_not(jnp.max(jnp.abs(misfit)) <= most * scale) & jnp.all(jnp.isfinite(b)),
         "Argument `split` must be `energy` here, but it is `min_norm`: the gradient of this surface is not a sum of "
         "central pair forces in this cell (rank of ∂r/∂x too small, or a surface that is not invariant).",
     )
     r2 = jnp.sum(d**2, axis=-1)
-    here = r2 > 0
+    here = (r2 > 0) & e.half_mask
     return jnp.where(here[:, None], (v / jnp.sqrt(jnp.where(here, r2, 1.0)))[:, None] * d, 0.0)
 
 

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxmd_iz import diagnostics, ensemble
 from jaxmd_iz.chunks import ListKeeper
+from jaxmd_iz.distributed import each as each_device
+from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.sampling import Chain, Sampling, check_start, swap_rates
 from jaxmd_iz.state_weights import grouped
@@ -71,7 +73,7 @@ def sample(
         walkers = ensemble.walkers_from_states(system, density, chains.x, weight, keys[1], nl)
     else:
         walkers = ensemble.walkers_from_samples(system, density, chains.x, None, keys[1], nl)
-        w = np.asarray(walkers.weight).reshape(-1, system.states)
+        w = np.asarray(everywhere(walkers.weight)).reshape(-1, system.states)
         quality["weights_effective"] = [float(e) for e in w.sum(axis=0) ** 2 / np.sum(w**2, axis=0)]
     return Sampled(walkers, quality, _warnings(quality, sampling))
 
@@ -103,7 +105,7 @@ def run_chains(
 
     def step(now, first, count, nl):
         after, stale, trace = ensemble.advance_chains(system, density, sampling, now, mine, first, count, nl, state)
-        traces[int(first)] = trace  # a chunk that is redone is overwritten
+        traces[int(first)] = everywhere(trace)  # a chunk that is redone is overwritten
         return after, stale
 
     chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
@@ -113,7 +115,7 @@ def run_chains(
 
 @eqx.filter_jit
 def _all_actions(system, density, x, neighbours):
-    return jax.vmap(lambda a, nl: density.actions(system, a, nl))(x, neighbours)
+    return each_device(jax.vmap(lambda a, nl: density.actions(system, a, nl)))(x, neighbours)
 
 
 def relaxation(trace: np.ndarray, each: int = 1) -> dict[str, Any]:

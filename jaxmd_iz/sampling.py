@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxmd_iz import proposals, tempering
 from jaxmd_iz.checks import must, one_of
+from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import Baoab, Phase
 from jaxmd_iz.neighbours import Neighbours
@@ -161,8 +162,8 @@ def check_start(chain: Chain) -> None:
     Raises:
         InputError: if any is.
     """
-    fine = np.isfinite(np.asarray(chain.action))
-    fine = fine & np.all(np.isfinite(np.asarray(chain.gradient)), axis=(-2, -1))
+    action, gradient = (np.asarray(everywhere(a)) for a in (chain.action, chain.gradient))
+    fine = np.isfinite(action) & np.all(np.isfinite(gradient), axis=(-2, -1))
     remedy = "Particles on top of each other do that, and an empty density."
     count = f"{fine.size - int(np.sum(fine))} of {fine.size} chains start where they are not"
     must(bool(np.all(fine)), "x", "be positions of finite energy and forces", count, remedy)
@@ -181,7 +182,7 @@ def swap_rates(chain: Chain) -> Float[np.ndarray, " pairs"]:
     """
     must(chain.ladder is not None, "chain", "have `rungs` of 2 or more", "it has 1")
     assert chain.ladder is not None
-    tried, swapped = (np.asarray(a).reshape(-1, a.shape[-1]).sum(axis=0) for a in chain.ladder[1:])
+    tried, swapped = (np.asarray(everywhere(a)).reshape(-1, a.shape[-1]).sum(axis=0) for a in chain.ladder[1:])
     return np.where(tried > 0, swapped / np.maximum(tried, 1), np.nan)
 
 

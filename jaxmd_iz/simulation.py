@@ -13,6 +13,7 @@ from jaxmd_iz import ensemble
 from jaxmd_iz.balance import worst_residual
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
+from jaxmd_iz.distributed import everywhere, on_all_devices
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator
 from jaxmd_iz.mollifiers import AbstractMollifier
@@ -22,18 +23,23 @@ from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Periodic
 from jaxmd_iz.statistics import GROUPS, FieldSeries, GroupSums, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
+from jaxmd_iz.tiles import RegularGrid
 
 BATCH = 4  # walkers observed together
 
 
 class Grid(eqx.Module):
-    """Field points and the mollifier that looks at them; `axis` for a slab profile, `shape` for a regular grid."""
+    """Field points and the mollifier that looks at them; `axis` for a slab profile, `shape` for a grid of the cell.
+
+    `regular` says that y is a regular grid, which may be a profile too: then time and memory are linear in points.
+    """
 
     y: Float[Array, "Y D"]
     mollifier: AbstractMollifier
     name: str = eqx.field(static=True, default="fields")
     axis: int | None = eqx.field(static=True, default=None)
     shape: tuple[int, ...] | None = eqx.field(static=True, default=None)
+    regular: RegularGrid | None = None
 
 
 class Run(eqx.Module):
@@ -75,6 +81,7 @@ class Run(eqx.Module):
         return to_dataset(self.series[name], units, species, **attributes)
 
 
+@on_all_devices
 def simulate(
     system: System,
     density: AbstractDensity,
@@ -169,7 +176,7 @@ def simulate(
         sums.append(_observe(system, grids, walkers, group[walkers.sample], nl))
         residuals.append(_residual(system, grids, walkers, nl, residual_points, sums[-1]))
         if "positions" in keep:
-            kept.append(walkers.phase.x)
+            kept.append(everywhere(walkers.phase.x))
     bar.close()
     times = jnp.asarray([f * _step_length(integrator) for f in frames], x.dtype)
     if average == "time":
@@ -198,6 +205,9 @@ def _check(system, grids, x, p, steps, every, integrator, average, keep, poor) -
     for grid in grids:
         shape = grid.y.shape
         must(len(shape) == 2 and shape[1] == dim, "grids", f"have points of {dim} components", f"y has shape {shape}")
+        where = grid.y if grid.regular is None else grid.regular.points(grid.y[0])
+        as_it_says = where.shape == shape and jnp.allclose(where, grid.y, atol=1e-5 * float(jnp.max(jnp.abs(grid.y))))
+        must(bool(as_it_says), "grids", "have the points y of their `regular` grid", "they are others")
         but = f"a mollifier has {grid.mollifier.dimensions}"
         must(grid.mollifier.dimensions == dim, "grids", f"have mollifiers of {dim} dimensions", but)
     no_space = "be left out for normal modes, which have no place in space: only energies and weights make sense"
@@ -228,7 +238,7 @@ def _counts(samples: int):
 
 
 def _weight_sums(walkers, group, states):
-    w = walkers.weight.reshape(-1, states)
+    w = everywhere(walkers.weight).reshape(-1, states)
     return jnp.zeros((GROUPS, states), w.dtype).at[group].add(w)
 
 
@@ -252,7 +262,13 @@ class _Look(eqx.Module):
     grids: tuple[Grid, ...]
 
     def __call__(self, x, p, state, lists):
-        several, total = self.system.observe([(g.y, g.mollifier) for g in self.grids], x, p, state, lists)
+        def look(x, p, state, lists):
+            seen = [(g.y, g.mollifier, g.regular) for g in self.grids]
+            return self.system.observe(seen, x, p, state, lists)
+
+        if any(g.regular is not None for g in self.grids):  # tiles are fast one system after the other
+            look = jax.custom_batching.sequential_vmap(look)
+        several, total = look(x, p, state, lists)
         return several, total, jnp.ones((), x.dtype)
 
 

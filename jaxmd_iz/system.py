@@ -1,5 +1,7 @@
 """One physical system: potential, space, masses, surface and split together, as pure functions of (x, p, state)."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jaxmd_iz.populations import diabatic_populations
 from jaxmd_iz.potentials.base import AbstractPotential
 from jaxmd_iz.potentials.external import AbstractExternal, external_gradient
 from jaxmd_iz.space import AbstractSpace, Edges
+from jaxmd_iz.tiles import RegularGrid
 
 
 class System(eqx.Module):
@@ -110,7 +113,7 @@ class System(eqx.Module):
         e = self.edges(x, neighbours)
         local = surfaces.is_local(self.potential, self.correction)
         far = self.states > 1 and self.split == "distance" and surfaces.kappa(self.correction) != 0
-        whole = not (local or self.states == 1) or far or not self.potential.own_bonds or self.split == "min_norm"
+        whole = not (local or self.states == 1) or far or not self.potential.own_bonds
         if whole and not e.dense:
             pairs = self.space.edges(x, self.species)
             if self.potential.own_bonds:  # dense evaluation is simplest; part of V vanishes beyond the cutoff
@@ -138,27 +141,30 @@ class System(eqx.Module):
         k: int | Int[Array, ""],
         mollifier: AbstractMollifier,
         neighbours: Neighbours | None = None,
+        regular: RegularGrid | None = None,
     ) -> mo.Moments:
-        """Raw moments at y of the phase point (x, p) on surface k."""
-        return self.observe([(y, mollifier)], x, p, k, neighbours)[0][0]
+        """Raw moments at y, which may be `regular`, of the phase point (x, p) on surface k."""
+        return self.observe([(y, mollifier, regular)], x, p, k, neighbours)[0][0]
 
     def observe(
         self,
-        grids: list[tuple[Float[Array, "_ D"], AbstractMollifier]],
+        grids: Sequence[
+            tuple[Float[Array, "_ D"], AbstractMollifier]
+            | tuple[Float[Array, "_ D"], AbstractMollifier, RegularGrid | None]
+        ],
         x: Float[Array, "n D"],
         p: Float[Array, "n D"],
         k: int | Int[Array, ""],
         neighbours: Neighbours | None = None,
     ) -> tuple[tuple[mo.Moments, ...], mo.Totals]:
-        """Moments on several grids, with one evaluation of the surface, and the totals."""
+        """Moments on several grids, with one evaluation of the surface, and the totals.
+
+        A grid is (y, mollifier), or (y, mollifier, regular) if y is a regular grid.
+        """
         surface, links = self.bonds(x, p, k, neighbours)
         confinement = self.confinement(x)
-        several = tuple(
-            mo.moments(
-                y, x, p, self.masses, self.species, self.kinds, surface, links, confinement, mollifier, self.space
-            )
-            for y, mollifier in grids
-        )
+        of = x, p, self.masses, self.species, self.kinds, surface, links, confinement
+        several = tuple(mo.moments(y, *of, mollifier, self.space, *more) for y, mollifier, *more in grids)
         e = self.edges(x, neighbours)
         virial = surfaces.virial(self.potential, e, self.masses, k, self.correction)
         total = mo.Totals(

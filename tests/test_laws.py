@@ -104,8 +104,7 @@ def _sparse_bonds(split, name, correction):
     dense = Free(DIM).edges(x, jnp.zeros(N, int))
 
     def f():
-        on = e if split == "min_norm" else dense
-        s = surfaces.surface(potential, on, MASSES, 0, correction)
+        s = surfaces.surface(potential, dense, MASSES, 0, correction)
         return pair_split.bonds(split, potential, e, MASSES, 0, correction, s, p)
 
     jax.eval_shape(f)
@@ -125,7 +124,6 @@ def _sparse_bonds(split, name, correction):
         (lambda: system("two_state_fluid", correction="Paper"), "Did you mean `paper`"),
         (lambda: system("lennard_jones", space=Periodic([4.0, 9.0])), "leave room for the cutoff 2.05"),
         (_sparse_surface, "be given for this surface on a neighbour list"),
-        (lambda: _sparse_bonds("min_norm", "lennard_jones", "none"), "hold all pairs for the split `min_norm`"),
         (lambda: _sparse_bonds("distance", "two_state_fluid", "paper"), "with the nonlinear correction"),
     ],
 )

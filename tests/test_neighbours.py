@@ -1,5 +1,7 @@
 """Minimum images and neighbour lists against sums over images, and against vesin."""
 
+import dataclasses
+import functools
 import itertools
 
 import equinox as eqx
@@ -11,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from vesin import NeighborList
 
+from jaxmd_iz import cells
 from jaxmd_iz.checks import InputError
-from jaxmd_iz.neighbours import neighbour_list
+from jaxmd_iz.neighbours import build, neighbour_list
 from jaxmd_iz.potentials.pair import LennardJones
 from jaxmd_iz.space import Free, Periodic
 from jaxmd_iz.system import System
@@ -58,6 +61,21 @@ def by_images(space, d, count=4):
     return shortest, np.min(length, axis=-1)
 
 
+SKIN = 0.4
+
+
+@functools.cache
+def built(name):
+    """Three configurations of a space, and their lists, built together."""
+    space = SPACES[name]
+    x = np.stack([positions(space, 60, seed) for seed in (2, 5, 6)])
+    return x, neighbour_list(space, x, cutoff_of(space), SKIN)
+
+
+def cutoff_of(space):
+    return min(1.6, space.largest_cutoff())
+
+
 @eqx.filter_jit
 def compiled_edges(near, space, x):
     return near.edges(space, x, jnp.zeros(x.shape[0], int))
@@ -68,36 +86,99 @@ def edges(near, space, x):
     return jax.tree.map(np.asarray, compiled_edges(near, space, jnp.asarray(x)))
 
 
+def single(near, b):
+    return jax.tree.map(lambda a: a[b], near)
+
+
 def listed(near):
     """Ordered pairs of a list."""
     i, slot = np.nonzero(np.asarray(near.mask))
     return set(zip(i.tolist(), np.asarray(near.to)[i, slot].tolist(), strict=True))
 
 
-def close(x, space, radius):
-    _, length = by_images(space, x[:, None] - x[None])
+def close(x, space, radius, count=4):
+    _, length = by_images(space, x[:, None] - x[None], count)
     return set(map(tuple, np.argwhere((length < radius) & ~np.eye(len(x), dtype=bool)).tolist()))
 
 
-@every
-@pytest.mark.parametrize("skin", [0.0, 0.4])
-def test_list_holds_the_pairs_that_brute_force_finds(space, skin):
-    cutoff = min(1.6, space.largest_cutoff())
-    for n, seed in ((1, 0), (2, 1), (60, 2)):
-        x = positions(space, n, seed)
-        near = neighbour_list(space, x, cutoff, skin)
-        expected = close(x, space, cutoff + skin)
-        assert listed(near) == expected and not near.overflow
-        assert near.to.shape[1] == max(np.bincount([i for i, _ in expected], minlength=1).max(), 1)
-        assert n < 60 or len(expected) > 60
+named = pytest.mark.parametrize("name", ["free", "line", "rhombus", "triclinic"])
 
 
-@every
-def test_bonds_are_nearest_images(space):
+@named
+def test_lists_hold_the_pairs_that_brute_force_finds(name):
+    """Of several configurations at once; where the skin passes half of a height, the nearest image still decides."""
+    space = SPACES[name]
+    several, near = built(name)
+    most = []
+    for b, x in enumerate(several):
+        expected = close(x, space, cutoff_of(space) + SKIN)
+        assert listed(single(near, b)) == expected and len(expected) > 60
+        most.append(np.bincount([i for i, _ in expected], minlength=1).max())
+    np.testing.assert_array_equal(near.most, most)
+    assert near.slots.shape == (3, max(most), 60) and not np.any(near.overflow)
+
+
+WIDE = {
+    "box": Periodic([9.0, 10.0, 20.0]),
+    "triclinic": Periodic(np.array(TILTED) * 2.6),
+    "free plane": Free(2),
+}
+
+
+@functools.cache
+def wide(name):
+    """More cells than are in reach, so that some pairs are never looked at."""
+    space = WIDE[name]
+    cell = space.matrix if isinstance(space, Periodic) else 20.0 * np.eye(2)
+    x = np.random.default_rng(3).uniform(-0.5, 1.5, (300, len(cell))) @ cell
+    made = cells.table(space, 1.9, 300)
+    assert len(made.half) * (2 * made.half.max() + 1) < np.prod(made.counts)
+    return space, x, neighbour_list(space, x, 1.5, 0.4, whole=False)
+
+
+@pytest.mark.parametrize("name", list(WIDE))
+def test_lists_of_many_cells(name):
+    """Also in float32, to rounding."""
+    space, x, near = wide(name)
+    expected = close(x, space, 1.9, 1)
+    assert len(expected) > 500 and listed(near) == expected
+    if name == "triclinic":
+        rough = neighbour_list(space, x.astype(np.float32), 1.5, 0.4, whole=False)
+        assert rough.x.dtype == jnp.float32 and rough.slots.dtype == jnp.int32
+        # x to 20 rounds by 1e-6
+        assert close(x, space, 1.9 - 1e-5, 1) <= listed(rough) <= close(x, space, 1.9 + 1e-5, 1)
+
+
+def test_list_is_that_of_vesin():
+    """Bonds with their vectors, which vesin counts from the first atom to the second."""
+    space, x, near = wide("triclinic")
+    i, j, d = NeighborList(cutoff=1.9, full_list=True).compute(x, cell_of(space), True, "ijD")
+    e = edges(near, space, x)
+    ours = {(a, int(e.to[a, k])): e.d[a, k] for a, k in np.argwhere(e.mask).tolist()}
+    assert len(i) == len(ours) > 1000
+    vectors = np.array([ours[pair] for pair in zip(i.tolist(), j.tolist(), strict=True)])
+    np.testing.assert_allclose(-vectors, d, rtol=0, atol=1e-12)
+
+
+def test_a_cloud_that_expands_without_end_has_its_list():
+    """Also with a particle lost at 1e30 and one that is nowhere; one program for all, of fixed shapes."""
+    space, x = Free(3), positions(Free(3), 60, 2)
+    make = jax.jit(lambda a: build(space, a, 1.5, 0.4, 59))
+    for scale in (1.0, 3.0, 1e3, 1e9):
+        assert listed(make(jnp.asarray(scale * x))) == close(scale * x, space, 1.9)
+    x[7], x[8] = 1e30, np.nan
+    near = make(jnp.asarray(x))
+    rest = np.delete(np.arange(60), [7, 8])
+    assert listed(near) == {(rest[i], rest[j]) for i, j in close(x[rest], space, 1.9)} and not near.overflow
+    assert make._cache_size() == 1
+
+
+@named
+def test_bonds_are_nearest_images(name):
     """Within the cutoff a bond is the shortest image; all are differences of positions up to a cell vector."""
-    cutoff = min(1.6, space.largest_cutoff())
-    x = positions(space, 40, 5)
-    e = edges(neighbour_list(space, x, cutoff, 0.3), space, x)
+    space, cutoff = SPACES[name], cutoff_of(SPACES[name])
+    x, near = (single(a, 1) for a in built(name))
+    e = edges(near, space, x)
     d, mask = np.asarray(e.d), np.asarray(e.mask)
     shortest, length = by_images(space, x[:, None] - x[np.asarray(e.to)])
     inside = mask & (length < cutoff)
@@ -105,52 +186,49 @@ def test_bonds_are_nearest_images(space):
     assert np.all(length[mask] <= e.reach)
     assert np.all(np.linalg.norm(d[~mask], axis=-1) == cutoff)  # a regular place for kernels
     if isinstance(space, Periodic):
-        cells = (d - (x[:, None] - x[np.asarray(e.to)])) @ np.linalg.inv(cell_of(space))
-        np.testing.assert_allclose(cells[mask], np.round(cells[mask]), rtol=0, atol=1e-12)
+        turns = (d - (x[:, None] - x[np.asarray(e.to)])) @ np.linalg.inv(cell_of(space))
+        np.testing.assert_allclose(turns[mask], np.round(turns[mask]), rtol=0, atol=1e-12)
 
 
-@every
-@pytest.mark.parametrize("capacity", [None, 70])
-def test_back_and_half(space, capacity):
+@pytest.mark.parametrize(("name", "stored"), [("free", True), ("line", True), ("triclinic", True), ("rhombus", False)])
+def test_back_and_half(name, stored):
     """The opposite of a bond is a bond, back of back is the bond itself, and `half` holds each pair once."""
-    x = positions(space, 60, 6)
-    near = neighbour_list(space, x, min(1.6, space.largest_cutoff()), 0.2, capacity)
-    to, back, mask = np.asarray(near.to), np.asarray(near.back), np.asarray(near.mask)
+    x, near = (single(a, 2) for a in built(name))
+    near = near if stored else dataclasses.replace(near, opposite=None)
+    e = edges(near, SPACES[name], x)
+    to, back, mask = e.to, e.back, e.mask
     slots = to.shape[1]
-    assert capacity in (None, slots)
     i, slot = np.nonzero(mask)
     j, opposite = to[i, slot], back[i, slot]
     assert mask[j, opposite].all()
     np.testing.assert_array_equal(to[j, opposite], i)
     np.testing.assert_array_equal(back[j, opposite], slot)
-    half = np.asarray(near.half)[np.asarray(near.half_mask)]
+    half = e.half[e.half_mask]
     one, two = half // slots, to[half // slots, half % slots]
     pairs = set(zip(one.tolist(), two.tolist(), strict=True))
     assert len(pairs) == len(half) == len(i) // 2 and mask[one, half % slots].all()
     assert pairs == {(a, b) for a, b in listed(near) if a < b}
-    d = np.asarray(edges(near, space, x).d)
-    np.testing.assert_allclose(d[i, slot], -d[j, opposite], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(e.d[i, slot], -e.d[j, opposite], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["box", "triclinic", "free"])
-def test_list_is_that_of_vesin(name):
-    """Bonds with their vectors, which vesin counts from the first atom to the second."""
-    space, cutoff = SPACES[name], 1.55
-    x = positions(space, 50, 7)
-    periodic = isinstance(space, Periodic)
-    box = cell_of(space) if periodic else np.eye(3)
-    i, j, d = NeighborList(cutoff=cutoff, full_list=True).compute(x, box, periodic, "ijD")
-    near = neighbour_list(space, x, cutoff)
-    e = edges(near, space, x)
-    to, mask, vectors = (np.asarray(a) for a in (e.to, e.mask, e.d))
-    ours = {(a, int(to[a, k])): vectors[a, k] for a, k in np.argwhere(mask).tolist()}
-    assert len(i) == len(ours) > 50
-    for a, b, vector in zip(i.tolist(), j.tolist(), d, strict=True):
-        np.testing.assert_allclose(-ours[a, b], vector, rtol=0, atol=1e-12)
+def test_numbers_of_particles_can_be_changed():
+    """The list of the particles in another order has the same bonds, and back again it is itself."""
+    x, near = (single(a, 0) for a in built("triclinic"))
+    order = np.random.default_rng(4).permutation(60).astype(np.int32)
+    rank = np.argsort(order).astype(np.int32)
+    other = near.renumbered(jnp.asarray(order), jnp.asarray(rank))
+    np.testing.assert_array_equal(other.x, x[order])
+    assert listed(other) == {(rank[i], rank[j]) for i, j in listed(near)}
+    np.testing.assert_array_equal(other.back, near.back[order])
+    again = other.renumbered(jnp.asarray(rank), jnp.asarray(order))
+    for one, two in zip(jax.tree.leaves(near), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
-def test_two_atoms_in_a_cell_of_twice_the_cutoff():
+def test_one_atom_and_two_in_a_cell_of_twice_the_cutoff():
     """The smallest cell there is, with a skin longer than the cell."""
+    alone = neighbour_list(Periodic([2.0]), np.full((1, 1), 9.0), 1.0, 2.5)
+    assert alone.slots.shape == (1, 1) and not np.any(alone.mask) and alone.most == 0 and not alone.overflow
     space = Periodic([2.0, 2.0, 2.0])
     x = np.array([[0.1, 0.1, 0.1], [1.9, 5.9, -2.1]])
     near = neighbour_list(space, x, 1.0, 2.5)
@@ -160,9 +238,9 @@ def test_two_atoms_in_a_cell_of_twice_the_cutoff():
 
 
 def test_a_list_stays_valid_while_no_particle_moves_more_than_half_the_skin():
-    space, cutoff, skin = SPACES["triclinic"], 1.3, 0.4
-    x = positions(space, 60, 8)
-    near = neighbour_list(space, x, cutoff, skin)
+    space, skin = SPACES["triclinic"], SKIN
+    cutoff = cutoff_of(space)
+    x, near = (single(a, 1) for a in built("triclinic"))
     rng = np.random.default_rng(9)
     step = rng.normal(size=x.shape)
     step *= 0.5 * skin / np.linalg.norm(step, axis=1, keepdims=True)
@@ -173,22 +251,13 @@ def test_a_list_stays_valid_while_no_particle_moves_more_than_half_the_skin():
     assert near.moved(space, jnp.asarray(moved))
 
 
-@pytest.mark.parametrize("slots", [1, 2, 5])
-def test_overflow_is_flagged(slots):
-    """Too small a capacity: the arrays keep their shape, and the flag is up."""
-    x = positions(SPACES["box"], 60, 10)
-    near = neighbour_list(SPACES["box"], x, 2.0, 0.0, slots)
-    assert bool(near.overflow) and near.to.shape == (60, slots)
-    most = neighbour_list(SPACES["box"], x, 2.0).to.shape[1]
-    assert not neighbour_list(SPACES["box"], x, 2.0, 0.0, most).overflow
-
-
-def test_overflow_of_a_star_is_flagged():
-    """Five atoms that each have the last one as their only neighbour: more half bonds than slots/2."""
-    angles = 2 * np.pi * np.arange(5) / 5
-    x = np.concatenate([np.stack([np.cos(angles), np.sin(angles)], axis=1), [[0.0, 0.0]]])
-    near = neighbour_list(Free(2), x, 1.1, 0.0, 1)
-    assert bool(near.overflow) and near.to.shape == (6, 1)
+def test_overflow_is_flagged():
+    """Too small a capacity: the arrays keep their shape, the flag is up, and `most` says what is needed."""
+    x, whole = (single(a, 1) for a in built("triclinic"))
+    most = int(np.max(np.sum(whole.mask, axis=1)))
+    near = neighbour_list(SPACES["triclinic"], x, 1.6, SKIN, most - 1)
+    assert bool(near.overflow) and near.slots.shape == (most - 1, 60) and near.most == most and not whole.overflow
+    assert listed(near) < close(x, SPACES["triclinic"], 1.6 + SKIN)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,185 @@
+"""An ensemble over devices and processes: its leading axis is cut evenly, one piece a device. Knows no physics.
+
+The mesh of devices is JAX's own context, so that functions below need no argument for it: `each` and `summed` look it
+up, and without one they are the plain function. Every sample has its own key, so results do not depend on the cut.
+"""
+
+import contextlib
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxmd_iz.checks import fail, must
+
+AXIS = "samples"
+TOGETHER = "JAXMD_IZ_"  # COORDINATOR, PROCESSES, PROCESS of the environment, where no SLURM tells them
+WATCHED = TOGETHER + "WATCHED"  # set in the process that another one watches
+SILENCE = 20  # seconds after which a process that does not answer is lost
+
+
+def start() -> None:
+    """Join the processes of one run: SLURM's, else those of JAXMD_IZ_COORDINATOR, …_PROCESSES and …_PROCESS.
+
+    Call it once in each process, before anything is computed.
+
+    Raises:
+        InputError: neither SLURM nor the three variables are there, a number that is none, a coordinator that does
+            not answer.
+    """
+    given = {name: os.environ.get(TOGETHER + name) for name in ("COORDINATOR", "PROCESSES", "PROCESS")}
+    if not any(given.values()) and "SLURM_JOB_ID" in os.environ:
+        _initialise()
+        return
+    missing = [TOGETHER + name for name, value in given.items() if not value]
+    remedy = "Set JAXMD_IZ_COORDINATOR=host:port, JAXMD_IZ_PROCESSES and JAXMD_IZ_PROCESS, or start it by `srun`."
+    must(not missing, "distributed", "find its processes", f"{', '.join(missing)} is not set", remedy)
+    numbers = {}
+    for name in ("PROCESSES", "PROCESS"):
+        text = str(given[name])
+        must(text.isdecimal(), TOGETHER + name, "be a whole number", f"it is {text!r}")
+        numbers[name] = int(text)
+    count, index = numbers["PROCESSES"], numbers["PROCESS"]
+    must(index < count, TOGETHER + "PROCESS", f"be below the number of processes, {count}", f"it is {index}")
+    _initialise(given["COORDINATOR"], count, index)
+
+
+def _initialise(*arguments) -> None:
+    try:
+        jax.distributed.initialize(*arguments, initialization_timeout=60, heartbeat_timeout_seconds=SILENCE)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        fail("distributed", "reach every process within a minute", f"{first.rstrip('.')}")
+
+
+def watched(arguments: list[str]) -> int:
+    """`jaxmd-iz` with these arguments as a process of its own, since one that loses another is aborted by XLA.
+
+    Returns:
+        its exit code; 3, after a sentence in place of XLA's, if a process of the run was lost.
+    """
+    command = [sys.executable, "-c", "from jaxmd_iz.cli import main; main()", *arguments]
+    with tempfile.TemporaryFile("w+") as said:
+        code = subprocess.run(command, env=os.environ | {WATCHED: "1"}, stderr=said, check=False).returncode
+        said.seek(0)
+        text = said.read()
+    if code in (0, 2, 130):  # it has spoken for itself
+        print(text, end="", file=sys.stderr)
+        return code
+    lost = code < 0 or "Gloo" in text or "coordination" in text.lower()
+    if not lost:
+        print(text, end="", file=sys.stderr)
+        return code
+    sentence = "A process of this run was lost, so that it has ended; nothing was written. Start all of them again."
+    print(f"jaxmd-iz: {sentence}", file=sys.stderr)
+    return 3
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return jax.process_index() == 0
+
+
+def over_devices(devices: int | None = None) -> contextlib.AbstractContextManager:
+    """The context in which ensembles are spread over devices: those of all processes, or the first `devices` of them.
+
+    Without an effect where there is one device, or inside another such context.
+
+    Raises:
+        InputError: more devices than there are.
+    """
+    there = jax.device_count()
+    count = there if devices is None else devices
+    must(1 <= count <= there, "devices", f"lie between 1 and {there}, the number of devices", f"it is {count}")
+    if there == 1 or _mesh() is not None:
+        return contextlib.nullcontext()
+    return jax.set_mesh(jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[:count]))
+
+
+def on_all_devices(function: Callable) -> Callable:
+    """`function`, with ensembles spread over all devices unless the caller has chosen them by `over_devices`."""
+
+    @functools.wraps(function)
+    def spread(*arguments, **options):
+        with over_devices():
+            return function(*arguments, **options)
+
+    return spread
+
+
+def each(function: Callable) -> Callable:
+    """`function` of arrays with one leading axis, run on a piece of it in every device; results have that axis too."""
+    return lambda *arguments: _cut(function, PartitionSpec(AXIS), arguments)
+
+
+def summed(function: Callable) -> Callable:
+    """`function` of arrays with one leading axis, run on a piece of it in every device; results are added up.
+
+    A piece may end in repetitions of the last member: `function` gets a leading argument, (B,) 1 or 0, to leave them
+    out.
+    """
+
+    def total(real, *arguments):
+        return jax.tree.map(lambda a: jax.lax.psum(a, AXIS), function(real, *arguments))
+
+    def call(*arguments):
+        size = _size(arguments)
+        pieces = _pieces()
+        if pieces == 1:
+            return function(jnp.ones(size, bool), *arguments)
+        real = jnp.arange(_padded(size, pieces)) < size
+        return _cut(total, PartitionSpec(), arguments, real)
+
+    return call
+
+
+def everywhere(tree: Any) -> Any:
+    """The same arrays, whole in every process, so that the host can read them."""
+    if _mesh() is None:
+        return tree
+    return jax.jit(_same, out_shardings=NamedSharding(jax.sharding.get_mesh(), PartitionSpec()))(tree)
+
+
+def _same(tree):
+    return tree
+
+
+def _mesh():
+    """The mesh of the context, if it is one of ours."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or AXIS not in mesh.axis_names else mesh
+
+
+def _pieces() -> int:
+    mesh = _mesh()
+    return 1 if mesh is None else mesh.shape[AXIS]
+
+
+def _size(arguments) -> int:
+    return jax.tree.leaves(arguments)[0].shape[0]
+
+
+def _padded(size: int, pieces: int) -> int:
+    return -(-size // pieces) * pieces
+
+
+def _cut(function, out, arguments, *first):
+    """shard_map over the leading axis, which is filled up with its last member to a multiple of the pieces."""
+    pieces = _pieces()
+    if pieces == 1:
+        return function(*first, *arguments)
+    size = _size(arguments)
+    full = _padded(size, pieces)
+    if full != size:
+        pick = jnp.minimum(jnp.arange(full), size - 1)
+        arguments = jax.tree.map(lambda a: a[pick], arguments)
+    spec = PartitionSpec(AXIS)
+    found = jax.shard_map(function, in_specs=spec, out_specs=out, check_vma=False)(*first, *arguments)
+    return jax.tree.map(lambda a: a[:size], found) if full != size and out == spec else found

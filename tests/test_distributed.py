@@ -1,0 +1,83 @@
+"""A run gives the same numbers on one device, on several and on several processes; what it says of bad settings."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from one_of_many import small_run
+
+from jaxmd_iz import distributed
+from jaxmd_iz.checks import InputError
+
+SCRIPT = Path(__file__).with_name("one_of_many.py")
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, np.ndarray]:
+    """On the one device of this process."""
+    assert jax.device_count() == 1
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        return small_run()
+
+
+def _run(file: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    # programs that are run once: compiled without optimisation
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    shared = os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    shared |= {"JAXMD_IZ_COORDINATOR": f"localhost:{port}", "JAXMD_IZ_PROCESSES": str(processes)}
+    together = ["together"] if processes > 1 else []
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(file), *together],
+            env=shared | {"JAXMD_IZ_PROCESS": str(k)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in range(processes)
+    ]
+    said = [p.communicate(timeout=300)[1] for p in started]
+    assert all(p.returncode == 0 for p in started), said
+    with np.load(file) as found:
+        assert found["devices"] == processes * devices
+        return dict(found)
+
+
+@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
+def test_the_result_does_not_depend_on_how_it_is_cut(alone, tmp_path, processes, devices):
+    # 6 samples do not divide by 4: the last piece repeats the last one
+    found = _run(tmp_path / "found.npz", processes, devices)
+    for name, value in alone.items():
+        scale = np.max(np.abs(value)) if name != "residuals" else 1.0
+        # the same keys for each sample; sums in another order, and rounding that six steps of dynamics carry along
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "JAXMD_IZ_COORDINATOR, JAXMD_IZ_PROCESSES, JAXMD_IZ_PROCESS is not set"),
+        ({"COORDINATOR": "a:1", "PROCESSES": "two", "PROCESS": "0"}, "must be a whole number, but it is 'two'"),
+        ({"COORDINATOR": "a:1", "PROCESSES": "2", "PROCESS": "2"}, "must be below the number of processes, 2"),
+    ],
+)
+def test_bad_settings_are_named(monkeypatch, given, said):
+    for name in ("COORDINATOR", "PROCESSES", "PROCESS"):
+        monkeypatch.delenv(f"JAXMD_IZ_{name}", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(f"JAXMD_IZ_{name}", value)
+    with pytest.raises(InputError, match=said):
+        distributed.start()
+
+
+def test_more_devices_than_there_are_is_refused():
+    with pytest.raises(InputError, match="between 1 and 1, the number of devices, but it is 2"):
+        distributed.over_devices(2)
