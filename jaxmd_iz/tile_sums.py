@@ -206,21 +206,24 @@ def _sum(tiles: Tiling, key, table, bonds: bool, tensor: int) -> Float[Array, "t
             load = (load[:tensor, None, :] * load[None, tensor:, :]).reshape(channels, row)
         return jnp.matmul(load, value, precision=lax.Precision.HIGHEST)
 
-    @jax.checkpoint
+    @jax.checkpoint  # around the branch, or the branch would keep the table of every block
     def block(low, table):
-        tile = jnp.searchsorted(end, low + jnp.arange(together, dtype=jnp.int32), side="right").astype(jnp.int32)
-        which, offset = _slots(bits, slot, item, low * row, together * row, items)
-        here = table[which].T.reshape(-1, together, row)
-        u = boxes[offset].T.reshape(dim, together, row) - here[:dim]
-        u = u + begin[jnp.minimum(tile, count - 1)].T[:, :, None]
-        return tile, lax.map(lambda a: one(*a), (jnp.swapaxes(u, 0, 1), jnp.swapaxes(here[dim:], 0, 1)))
+        def some():
+            tile = jnp.searchsorted(end, low + jnp.arange(together, dtype=jnp.int32), side="right").astype(jnp.int32)
+            which, offset = _slots(bits, slot, item, low * row, together * row, items)
+            here = table[which].T.reshape(-1, together, row)
+            u = boxes[offset].T.reshape(dim, together, row) - here[:dim]
+            u = u + begin[jnp.minimum(tile, count - 1)].T[:, :, None]
+            return tile, lax.map(lambda a: one(*a), (jnp.swapaxes(u, 0, 1), jnp.swapaxes(here[dim:], 0, 1)))
+
+        def none():
+            return jnp.full(together, count, jnp.int32), jnp.zeros((together, channels, inside), dtype)
+
+        return lax.cond(low < end[-1], some, none)
 
     def add(total, k):
-        def some(total):
-            tile, values = block(k * together, table)
-            return total.at[tile].add(values, mode="drop")  # a row beyond the last is of no tile
-
-        return lax.cond(k * together < end[-1], some, lambda total: total, total), None
+        tile, values = block(k * together, table)
+        return total.at[tile].add(values, mode="drop"), None  # a row beyond the last is of no tile
 
     zero = jnp.zeros((count, channels, inside), dtype)
     return lax.scan(add, zero, jnp.arange(-(-capacity // together), dtype=jnp.int32))[0]

@@ -167,7 +167,7 @@ def test_laws_hold_through_tiles(seen):
 
 
 def test_gradient_is_right_and_its_memory_does_not_grow_with_points_times_bonds():
-    """10⁴ bonds seen from 10⁴ points: less than one number for each twenty (point, bond); half of that is seen.
+    """10⁴ bonds seen from 10⁴ points: less than one number for each twenty (point, bond); a third of that is seen.
 
     Central differences of step h = 1e-4 leave h² times third derivatives, some 1e-7 here, and 1e-16/h of rounding.
     """
