@@ -10,6 +10,7 @@ import jaxmd_iz as iz
 from bench import peers
 from bench.eigenproblems import eigenproblems
 from bench.models import model_systems
+from bench.one_system import one_system
 from bench.timing import row, seconds
 
 CUTOFF = 2.5
@@ -88,5 +89,5 @@ def fields(quick: bool) -> Iterator[dict]:
 
 def everything(quick: bool) -> Iterator[dict]:
     """Every row."""
-    for part in (ensembles, states, fields, eigenproblems, model_systems):
+    for part in (ensembles, one_system, states, fields, eigenproblems, model_systems):
         yield from part(quick)
