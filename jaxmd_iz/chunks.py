@@ -45,7 +45,7 @@ def wants_list(system: System, particles: int, choice: str) -> bool:
     if choice != "auto" or not math.isfinite(system.potential.cutoff):
         return choice == "list"
     triangles = getattr(system.potential, "triangles", False)
-    return system.states == 1 and (particles > 600 or (triangles and particles > 24))
+    return system.states == 1 and (particles > 400 or (triangles and particles > 24))
 
 
 class ListKeeper:

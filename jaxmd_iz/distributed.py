@@ -22,7 +22,7 @@ from jaxmd_iz.checks import fail, must
 AXIS = "samples"
 TOGETHER = "JAXMD_IZ_"  # COORDINATOR, PROCESSES, PROCESS of the environment, where no SLURM tells them
 WATCHED = TOGETHER + "WATCHED"  # set in the process that another one watches
-SILENCE = 20  # seconds after which a process that does not answer is lost
+SILENCE = 60  # seconds after which a process that does not answer is lost
 
 
 def start() -> None:
@@ -53,10 +53,10 @@ def start() -> None:
 
 def _initialise(*arguments) -> None:
     try:
-        jax.distributed.initialize(*arguments, initialization_timeout=60, heartbeat_timeout_seconds=SILENCE)
+        jax.distributed.initialize(*arguments, initialization_timeout=300, heartbeat_timeout_seconds=SILENCE)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fail("distributed", "reach every process within a minute", f"{first.rstrip('.')}")
+        fail("distributed", "reach every process within five minutes", f"{first.rstrip('.')}")
 
 
 def watched(arguments: list[str]) -> int:

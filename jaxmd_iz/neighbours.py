@@ -73,8 +73,8 @@ class Neighbours(eqx.Module):
             x=x,
             species=species,
             d=d,
-            to=self.to,
-            back=self.back,
+            to=self.to.astype(int),  # like those of all pairs
+            back=self.back.astype(int),
             mask=self.mask,
             half=self.half,
             half_mask=self.half_mask,

@@ -27,7 +27,7 @@ def _sums(potential, e: Edges, b: Float[Array, " n"] | None) -> Sums:
     assert e.space is not None
     if e.dense:
         return pair_sums(potential, e.space, e.x, e.species, b)
-    return list_sums(potential, e.space, e.x, e.species, b, e.to.T)
+    return list_sums(potential, e.space, e.x, e.species, b, e.to.T.astype(jnp.int32))
 
 
 def _channels(potential, e: Edges, order: int):

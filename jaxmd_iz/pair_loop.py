@@ -66,7 +66,8 @@ def _derivative(primals, tangents):
         return _square(potential, space, x, species, b)
 
     moved = (tangents[0], tangents[2], tangents[4])
-    return eqx.filter_jvp(plain, (potential, x, b), moved)
+    # the value as the function gives it: JAX wants the axis of a batch where it has it
+    return pair_sums(*primals), eqx.filter_jvp(plain, (potential, x, b), moved)[1]
 
 
 @custom_vmap

@@ -35,7 +35,7 @@ class Edges(eqx.Module):
     half_mask: Bool[Array, " P"]
     reach: float = eqx.field(static=True)
     dense: bool = eqx.field(static=True)
-    space: Any = eqx.field(static=True, default=None)  # of all pairs, `d` what it makes of `x`, `mask` whole; else None
+    space: Any = eqx.field(static=True, default=None)  # if `d` is what it makes of `x`, of all pairs or on a list
 
     @property
     def r2(self) -> Float[Array, "n K"]:

@@ -64,6 +64,26 @@ def test_loop_is_the_sum_over_all_pairs(space, potential, kind):
     agree(alone, jax.tree.map(lambda a: a[0], expected), rounding)
 
 
+def test_forms_for_other_devices_are_those_for_a_cpu(monkeypatch):
+    """Loops of one length for all systems, sums over whole arrays, and lists kept or rebuilt by selection."""
+    x, b = batch(3)
+    later = x.at[1, 4].add(0.2)
+
+    def run(x, later, b):
+        lists = jax.vmap(lambda a: Ordered.of(TRICLINIC, build(TRICLINIC, a, CUTOFF, 0.1, N - 1), True))(x)
+        now = jax.vmap(lambda s, a: s.renewed(TRICLINIC, a).plain())(lists, later)
+        sums = jax.vmap(lambda a, c, nl: list_sums(TWO, TRICLINIC, a, SPECIES, c, nl.slots))(later, b, now)
+        return now, sums
+
+    expected, sums = jax.jit(run)(x, later, b)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *several, default, **_: default(*several))
+    lists, again = jax.jit(lambda *several: run(*several))(x, later, b)
+    for one, other in zip(jax.tree.leaves(lists), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(lists.x[:, 4], jnp.stack([x[0, 4], later[1, 4], x[2, 4]]))  # one of three is rebuilt
+    agree(again, sums, 1e-13)
+
+
 def test_derivatives_are_those_of_the_sums():
     """By finite differences in the parameters and positions; of Σ b V by its sums; nothing is NaN at empty slots."""
     (x, b), space = (a[0] for a in batch(1)), TRICLINIC

@@ -179,6 +179,7 @@ def test_bonds_are_nearest_images(name):
     space, cutoff = SPACES[name], cutoff_of(SPACES[name])
     x, near = (single(a, 1) for a in built(name))
     e = edges(near, space, x)
+    assert e.to.dtype == e.back.dtype == e.half.dtype == int  # as those of all pairs
     d, mask = np.asarray(e.d), np.asarray(e.mask)
     shortest, length = by_images(space, x[:, None] - x[np.asarray(e.to)])
     inside = mask & (length < cutoff)

@@ -90,3 +90,17 @@ def test_nothing_of_n_by_n_is_stored():
         sizes = [int(d) for d in dims.split(",") if d.strip().isdigit()]
         largest = max(largest, int(np.prod(sizes)) if sizes else 1)
     assert 64 * 100 * 3 <= largest < 64 * 100 * 100, largest
+
+
+def test_a_batch_of_forces_has_derivatives():
+    """Of Σ |Σ φ′d|² over a batch, outside the batch and under jit, against central differences."""
+    x, _ = batch(3)
+
+    def total(at):
+        slopes = jax.vmap(lambda a: pair_sums(TWO, SPACES["box"], a, SPECIES, None).slope)(at)
+        return jnp.sum(slopes**2)
+
+    way, step = jnp.ones_like(x).at[:, ::2].set(-0.5), 1e-5
+    found = jnp.sum(jax.jit(jax.grad(total))(x) * way)
+    difference = (total(x + step * way) - total(x - step * way)) / (2 * step)
+    assert float(found) == pytest.approx(float(difference), rel=1e-7)  # step² of a smooth function, and rounding / step
