@@ -19,6 +19,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+gc.set_threshold(100_000, 50, 100)  # tracing makes objects by the million: fewer collections, a few per cent
+
 # Stays installed: everything below jaxmd_iz is imported later, and checked.
 install_import_hook("jaxmd_iz", "beartype.beartype")
 

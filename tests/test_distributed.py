@@ -33,6 +33,7 @@ def _run(file: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     shared = os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     shared |= {"JAXMD_IZ_COORDINATOR": f"localhost:{port}", "JAXMD_IZ_PROCESSES": str(processes)}
+    shared.pop("JAX_NUM_CPU_DEVICES", None)
     together = ["together"] if processes > 1 else []
     started = [
         subprocess.Popen(
