@@ -200,10 +200,6 @@ def limit(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `jaxmd-iz`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA prints machine features at every cached program
-    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not told and "jax" not in sys.modules:
-        # one device of the CPU keeps hardly more than one core busy
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(len(os.sched_getaffinity(0)), 16)))
     import tyro
 
     from jaxmd_iz.checks import InputError
