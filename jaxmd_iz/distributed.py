@@ -62,6 +62,9 @@ def _initialise(*arguments) -> None:
 def watched(arguments: list[str]) -> int:
     """`jaxmd-iz` with these arguments as a process of its own, since one that loses another is aborted by XLA.
 
+    Args:
+        arguments: of the command line.
+
     Returns:
         its exit code; 3, after a sentence in place of XLA's, if a process of the run was lost.
     """
@@ -73,8 +76,8 @@ def watched(arguments: list[str]) -> int:
     if code in (0, 2, 130):  # it has spoken for itself
         print(text, end="", file=sys.stderr)
         return code
-    lost = code < 0 or "Gloo" in text or "coordination" in text.lower()
-    if not lost:
+    complaint = "\n".join(line for line in text.splitlines() if not line.startswith("[Gloo]"))  # it greets at the start
+    if code > 0 and "Gloo" not in complaint and "coordination service" not in complaint.lower():
         print(text, end="", file=sys.stderr)
         return code
     sentence = "A process of this run was lost, so that it has ended; nothing was written. Start all of them again."

@@ -82,3 +82,25 @@ def test_bad_settings_are_named(monkeypatch, given, said):
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(InputError, match="between 1 and 1, the number of devices, but it is 2"):
         distributed.over_devices(2)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "returned"),
+    [
+        (0, "[Gloo] Rank 0 is connected to 1 peer ranks.\n", 0),
+        (2, "jaxmd-iz: Argument `x` must be finite.\n", 2),
+        (1, "[Gloo] Rank 0 is connected to 1 peer ranks.\nKeyError: 'x'\n", 1),  # a defect keeps its traceback
+        (1, "[Gloo] Rank 0 is connected.\nValueError: Gloo all-reduce failed: connection closed by peer\n", 3),
+        (-6, "[Gloo] Rank 0 is connected.\nFatal Python error: Aborted\n", 3),
+    ],
+)
+def test_only_a_lost_process_is_called_lost(monkeypatch, capsys, code, text, returned):
+    def run(command, stderr, **options):
+        stderr.write(text)
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(distributed.subprocess, "run", run)
+    assert distributed.watched(["run"]) == returned
+    said = capsys.readouterr().err
+    assert ("was lost" in said) == (returned == 3)
+    assert returned == 3 or said == text
