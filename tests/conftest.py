@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # In the environment, so that commands started by a test share the cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Most of the suite's time is compilation: LLVM's cheaper levels and emitters halve it. XLA_FLAGS= tests with full optimisation.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0")
 
 import jax
 import pytest
