@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # In the environment, so that commands started by a test share the cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-# Most of the suite's time is compilation: LLVM's cheaper levels and emitters halve it. XLA_FLAGS= tests with full optimisation.
+# Most of the time is compilation: LLVM without optimisation halves it. `XLA_FLAGS= pytest` tests with all of it.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0")
 
 import jax
