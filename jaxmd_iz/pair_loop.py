@@ -2,7 +2,8 @@
 
 What pair forces need of Vⁿ = ½ Σ_m φ_c(r_nm), c a channel: its value, Σ_m φ′_c d and Σ_m b_m φ′_c d, φ′ = ∂φ/∂(r²).
 One system takes the n × n form; a batch under `vmap` goes through a loop over j of arrays (n, batch), so that nothing
-of n × n is stored and every operation is long and contiguous. Derivatives are those of the n × n form.
+of n × n is stored and every operation is long and contiguous, or on a GPU through `pair_kernel`. Derivatives are those
+of the n × n form.
 """
 
 from typing import NamedTuple
@@ -86,6 +87,12 @@ def _rule(size, batched, potential, space, x, species, b):
     x = x if of_x else jnp.broadcast_to(x[None], (size, *x.shape))
     if b is not None:
         b = b if of_b else jnp.broadcast_to(b[None], (size, *b.shape))
+    if jax.default_backend() == "gpu":
+        from jaxmd_iz import pair_kernel  # Pallas takes a second to import
+
+        if pair_kernel.takes(potential):
+            found = Sums(*pair_kernel.tiled_sums(channels, potential, space, x, species, b))
+            return found, jax.tree.map(lambda _: True, found)
     rounds = -(-size * x.dtype.itemsize // ROW)
     lanes = -(-size // rounds)
     pick = jnp.minimum(jnp.arange(rounds * lanes), size - 1).reshape(rounds, lanes)

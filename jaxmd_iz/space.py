@@ -6,6 +6,7 @@ Interactions use one image, the nearest; mollifiers and bond functions use every
 import abc
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -70,8 +71,11 @@ class AbstractSpace(eqx.Module):
         """The nearest image of a difference of positions, (…, D)."""
 
     @abc.abstractmethod
-    def wrap(self, d: tuple[Float[Array, "*b"], ...]) -> tuple[Float[Array, "*b"], ...]:
-        """The same for D components of any one shape: no axis of length D, for loops that want long rows."""
+    def wrap(self, d: tuple[Float[Array, "*b"], ...], rounding: Callable = jnp.round) -> tuple[Float[Array, "*b"], ...]:
+        """The same for D components of any one shape: no axis of length D, for loops that want long rows.
+
+        `rounding` is a function to the nearest integer.
+        """
 
     @abc.abstractmethod
     def images(self, radius: float) -> np.ndarray:
@@ -125,7 +129,7 @@ class Free(AbstractSpace):
         """The difference itself."""
         return d
 
-    def wrap(self, d):
+    def wrap(self, d, rounding=jnp.round):
         """The difference itself."""
         return d
 
@@ -211,12 +215,12 @@ class Periodic(AbstractSpace):
         inverse = jnp.asarray(np.linalg.inv(self.matrix), d.dtype)
         return d - jnp.round(d @ inverse) @ cell
 
-    def wrap(self, d):
+    def wrap(self, d, rounding=jnp.round):
         """Nearest image by rounding fractional coordinates, component by component."""
         if self.orthorhombic:
-            return tuple(c - float(e) * jnp.round(c * float(1 / e)) for c, e in zip(d, self._edges, strict=True))
+            return tuple(c - float(e) * rounding(c * float(1 / e)) for c, e in zip(d, self._edges, strict=True))
         inverse, axes = np.linalg.inv(self.matrix), range(self.dimensions)
-        turns = [jnp.round(sum(float(inverse[a, k]) * d[a] for a in axes)) for k in axes]
+        turns = [rounding(sum(float(inverse[a, k]) * d[a] for a in axes)) for k in axes]
         return tuple(d[a] - sum(float(self.matrix[k, a]) * turns[k] for k in axes) for a in axes)
 
     @property
