@@ -69,14 +69,34 @@ class ListKeeper:
         lists, self.capacity = lists_for(self.system, x, self.system.potential.cutoff, self.skin, self.capacity)
         return lists
 
-    def advance(self, step: Callable, state: Any, where: Callable, total: int, progress: Callable) -> Any:
+    def advance(
+        self,
+        step: Callable,
+        state: Any,
+        where: Callable,
+        total: int,
+        progress: Callable,
+        keep: Callable[[Any, int, int], None] | None = None,
+        begun: tuple[int, int] = (0, 0),
+    ) -> Any:
         """`total` steps of step(state, first, count, lists) → (state, told) in chunks, some of them redone.
 
         Steps that rebuild their lists on the way tell them as they are now; a chunk whose lists overflowed is redone
         with a larger capacity. Others tell whether the lists went stale; then it is redone in shorter chunks.
+
+        Args:
+            step: see above.
+            state: where it begins.
+            where: state ↦ positions.
+            total: number of steps.
+            progress: takes the number of steps of each chunk.
+            keep: takes the state, the steps done and the length of a chunk, from which the rest follows.
+            begun: steps done and the length of a chunk, as `keep` was told with this state.
         """
-        done, chunk = 0, CHUNK
-        lists = self._first(where(state)) if total else None
+        done, chunk = begun[0], begun[1] or CHUNK
+        lists = None
+        if done < total:  # within a run of steps the last lists go on, whatever `state` does to them next
+            lists = self._first(where(state)) if done == 0 or self.last is None else self.last
         while done < total:
             count = min(chunk, total - done)
             after, told = step(state, jnp.asarray(done), count, lists)
@@ -97,6 +117,8 @@ class ListKeeper:
                 lists = self.build(where(after))
             state, done = after, done + count
             progress(count)
+            if keep is not None:
+                keep(state, done, chunk)
         return state
 
     def _first(self, x):

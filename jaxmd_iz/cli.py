@@ -42,19 +42,27 @@ def _say(summary: dict, out: Path) -> None:
     print(
         f"{summary['wall_s']:.1f} s" + ("" if speed is None else f", {speed:.3g} atom-steps/s on {summary['device']}")
     )
-    print(f"wrote {out / 'fields.nc'}, {out / 'summary.json'}, {out / 'report.html'}")
+    wrote = "this run had finished before and wrote" if summary.get("finished_before") else "wrote"
+    print(f"{wrote} {out / 'fields.nc'}, {out / 'summary.json'}, {out / 'report.html'}")
 
 
-def demo(out: Path = Path("jaxmd_iz_demo")) -> None:
+def demo(
+    out: Path = Path("jaxmd_iz_demo"), resume: bool = False, overwrite: bool = False, checkpoint_every: float = 60.0
+) -> None:
     """Run the embedded default: a two-state periodic fluid, its fields on a profile and a small grid.
 
     Args:
-        out: folder for fields.nc, summary.json and report.html.
+        out: folder for fields.nc, summary.json and report.html, and for checkpoints until these are written.
+        resume: go on with an interrupted run from the newest checkpoint in the folder.
+        overwrite: start anew in a folder with an interrupted run, which is lost.
+        checkpoint_every: seconds between two checkpoints; 0: after every chunk of steps.
     """
     _start()
     from jaxmd_iz import commands, config
 
-    _say(commands.run(config.load("two_state_fluid"), out, "jaxmd-iz demo: a fluid with two electron states"), out)
+    title = "jaxmd-iz demo: a fluid with two electron states"
+    found = commands.run(config.load("two_state_fluid"), out, title, True, resume, overwrite, checkpoint_every)
+    _say(found, out)
 
 
 def run(
@@ -62,14 +70,20 @@ def run(
     /,
     out: Path = Path("jaxmd_iz_out"),
     set: tuple[str, ...] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    checkpoint_every: float = 60.0,
     distributed: bool = False,
 ) -> None:
     """Density → trajectories on every surface → conservation fields at the asked times.
 
     Args:
         config: a TOML file, or the name of an example: lj_liquid, two_state_fluid, silicon.
-        out: folder for fields.nc, summary.json and report.html.
+        out: folder for fields.nc, summary.json and report.html, and for checkpoints until these are written.
         set: changes of the configuration, table.key=value each.
+        resume: go on with an interrupted run from the newest checkpoint in the folder.
+        overwrite: start anew in a folder with an interrupted run, which is lost.
+        checkpoint_every: seconds between two checkpoints; 0: after every chunk of steps.
         distributed: join the other processes of this run: SLURM's, or those of JAXMD_IZ_COORDINATOR=host:port,
             JAXMD_IZ_PROCESSES and JAXMD_IZ_PROCESS. The first one writes.
     """
@@ -79,13 +93,17 @@ def run(
     from jaxmd_iz import distributed as processes
 
     if distributed and processes.WATCHED not in os.environ:
-        changes = ["--set", *set] if set else []
-        sys.exit(processes.watched(["run", config, "--out", str(out), *changes, "--distributed"]))
+        from jaxmd_iz.checkpoint import hint
+
+        options = [*(["--set", *set] if set else []), *["--resume"] * resume, *["--overwrite"] * overwrite]
+        options += ["--checkpoint-every", str(checkpoint_every), "--distributed"]
+        sys.exit(processes.watched(["run", config, "--out", str(out), *options], lambda: hint(out)))
     loaded = settings.load(config, set)
     if distributed:
         processes.start()
     first = processes.is_first()
-    summary = commands.run(loaded, out, f"jaxmd-iz run {config}", progress=first and not distributed)
+    bar = first and not distributed
+    summary = commands.run(loaded, out, f"jaxmd-iz run {config}", bar, resume, overwrite, checkpoint_every)
     if first:
         _say(summary, out)
 
@@ -203,6 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     import tyro
 
     from jaxmd_iz.checks import InputError
+    from jaxmd_iz.interrupts import Stopped
 
     app = tyro.extras.SubcommandApp()
     app.command(demo)
@@ -215,6 +234,9 @@ def main(arguments: list[str] | None = None) -> None:
         app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
     except InputError as error:
         _refuse(str(error))
+    except Stopped as stopped:
+        print(f"jaxmd-iz: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         print("jaxmd-iz: stopped; nothing was written.", file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,9 @@
 """What the commands `run`, `demo` and `measure` do: config → simulation or snapshots → files in an output folder."""
 
+import json
 import time
+import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -9,33 +12,91 @@ import numpy as np
 
 from jaxmd_iz import build, config, report, store, summary
 from jaxmd_iz.build import macroscopic
+from jaxmd_iz.checkpoint import Checkpoints, interrupted
 from jaxmd_iz.checks import InputError, must
-from jaxmd_iz.distributed import is_first
+from jaxmd_iz.digests import digest_of_file
+from jaxmd_iz.distributed import from_first, is_first
 from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.initial import matched_density
+from jaxmd_iz.interrupts import heard
+from jaxmd_iz.local_gibbs import LocalGibbs
 from jaxmd_iz.sampled import R_HAT
 from jaxmd_iz.simulation import Grid, simulate
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
 from jaxmd_iz.system import System
 
 
-def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", progress: bool = True) -> dict:
+def run(
+    settings: config.Config,
+    out: Path | str,
+    title: str = "jaxmd-iz run",
+    progress: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+    checkpoint_every: float = 60.0,
+) -> dict:
     """Density → trajectories on every surface → fields at the asked times, written to `out`.
 
     Args:
         settings: the configuration.
-        out: folder for `fields.nc`, `summary.json`, `report.html`.
+        out: folder for `fields.nc`, `summary.json`, `report.html`, and for checkpoints until these are written.
         title: of the report.
         progress: show a progress bar.
+        resume: go on from the newest checkpoint in `out`.
+        overwrite: start anew although there is one.
+        checkpoint_every: seconds between two checkpoints.
 
     Returns:
-        The summary, as in `summary.json`.
+        The summary, as in `summary.json`; with `resume`, that of a run of these settings that has finished there.
 
     Raises:
-        InputError: a configuration that does not hold together, a folder that cannot be written.
+        InputError: a configuration that does not hold together, a folder that cannot be written, a checkpoint that is
+            there or not against what was asked, or of another configuration.
+        Stopped: by SIGINT or SIGTERM, with a checkpoint written.
     """
-    begin = time.perf_counter()
     out = _folder(out)
+    with heard() as asked:
+        checkpoints = Checkpoints(out, checkpoint_every, resume, overwrite, asked)
+        if resume and (before := finished(settings, out)):
+            return before
+        checkpoints.open(about(settings))
+        summary = _run(settings, out, title, progress, checkpoints)
+    checkpoints.clear()
+    return summary
+
+
+def about(settings: config.Config) -> dict[str, str]:
+    """All that the numbers of a run depend on: each key that is set, and what is in the files that keys name."""
+    found: dict[str, str] = {}
+
+    def visit(value, name):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                visit(inner, f"{name}.{key}" if name else key)
+        elif isinstance(value, str) and (path := Path(value)).is_absolute() and path.is_file():
+            found[name] = path.name  # folders may move
+            found[f"content of {name}"] = digest_of_file(path)
+        else:
+            found[name] = str(value)
+
+    visit(tomllib.loads(config.dumps(settings)), "")
+    return found
+
+
+def finished(settings: config.Config, out: Path) -> dict | None:
+    """The summary of a run of these settings that has finished in `out` and left no checkpoint; None without one."""
+    summary, fields = out / "summary.json", out / "fields.nc"
+    text = ""
+    if is_first() and summary.is_file() and fields.is_file() and not interrupted(out):
+        with suppress(InputError, OSError, ValueError):
+            if store.read_fields(fields).attrs.get("config") == config.dumps(settings):
+                text = json.dumps(json.loads(summary.read_text(encoding="utf-8")) | {"finished_before": True})
+    return json.loads(from_first(text.encode()) or b"null")
+
+
+def _run(settings: config.Config, out: Path, title: str, progress: bool, checkpoints: Checkpoints) -> dict:
+    """`run` with open checkpoints."""
+    begin = time.perf_counter()
     unit = build.units_of(settings)
     snapshots = build.snapshots_of(settings)
     space = build.space_of(settings, snapshots)
@@ -55,7 +116,7 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
     density, begun = build.density_of(settings), ()
     extra: dict = {}
     if settings.density.kind == "local":
-        density, x, grid, extra, begun = _local(settings, system, space, x, unit, progress)
+        density, x, grid, extra, begun = _local(settings, system, space, x, unit, progress, checkpoints)
         grids.append(grid)
     result = simulate(
         system,
@@ -75,14 +136,23 @@ def run(settings: config.Config, out: Path | str, title: str = "jaxmd-iz run", p
         keep=settings.output.keep,
         poor=settings.density.poor,
         progress=progress,
+        checkpoints=checkpoints,
     )
     extra["warnings"] = [*begun, *result.warnings]
     return _write(out, settings, system, grids, result, unit, start.names, title, begin, extra)
 
 
-def _local(settings, system, space, x, unit, progress):
-    """The local Gibbs density that has the fields of [macroscopic], samples of it, its points as a grid, a summary."""
+def _local(settings, system, space, x, unit, progress, checkpoints):
+    """The local Gibbs density that has the fields of [macroscopic], samples of it, its points as a grid, a summary.
+
+    It is matched once: the checkpoints carry it from then on.
+    """
     cells, line = macroscopic.cells_of(settings, space)
+    grid = Grid(cells.y, cells.mollifier, "macroscopic", line.axis)
+    temperature = build.density_of(settings).temperature
+    if known := checkpoints.get("matched"):
+        density = LocalGibbs(cells, known["theta"], 1 / jnp.asarray(temperature, x.dtype))
+        return density, known["x"], grid, known["extra"], known["warnings"]
     data = macroscopic.data_of(settings, cells, line, np.asarray(system.masses))
     table, sampling = settings.macroscopic, build.sampling_of(settings)
     begin = time.perf_counter()
@@ -91,12 +161,13 @@ def _local(settings, system, space, x, unit, progress):
         cells,
         data,
         x,
-        temperature=build.density_of(settings).temperature,
+        temperature=temperature,
         key=jax.random.fold_in(jax.random.key(settings.density.seed), 1),
         sampling=macroscopic.sampling_of(table, sampling),
         neighbours=settings.dynamics.neighbours,
         rounds=table.iterations,
         progress=progress,
+        pulse=checkpoints.pulse,
     )
     extra = {"matching": summary.matching(initial, line.s, unit) | {"wall_s": time.perf_counter() - begin}}
     which = np.arange(sampling.samples) * initial.x.shape[0] // sampling.samples  # copies of a chain side by side
@@ -110,8 +181,10 @@ def _local(settings, system, space, x, unit, progress):
     if initial.r_hat is not None and not initial.r_hat < R_HAT:
         late = f"R̂ of Φ is {initial.r_hat:.3f}, above {R_HAT}"
         warnings.append(f"The chains of the matching have not relaxed: {late}. Raise `macroscopic.burn_in`.")
-    grid = Grid(cells.y, cells.mollifier, "macroscopic", line.axis)
-    return initial.density, initial.x[which], grid, extra, warnings
+    x = initial.x[which]
+    known = {"theta": found.theta, "x": x, "extra": extra, "warnings": warnings}
+    checkpoints.put("matched", known, "after the matching", stays=True)
+    return initial.density, x, grid, extra, warnings
 
 
 def measure(

@@ -7,6 +7,7 @@ up, and without one they are the plain function. Every sample has its own key, s
 import contextlib
 import functools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmd_iz.checks import fail, must
@@ -22,6 +24,7 @@ from jaxmd_iz.checks import fail, must
 AXIS = "samples"
 TOGETHER = "JAXMD_IZ_"  # COORDINATOR, PROCESSES, PROCESS of the environment, where no SLURM tells them
 WATCHED = TOGETHER + "WATCHED"  # set in the process that another one watches
+BLOCK = 2**26  # bytes that are sent at once
 SILENCE = 60  # seconds after which a process that does not answer is lost
 
 
@@ -59,35 +62,77 @@ def _initialise(*arguments) -> None:
         fail("distributed", "reach every process within five minutes", f"{first.rstrip('.')}")
 
 
-def watched(arguments: list[str]) -> int:
+def watched(arguments: list[str], hint: Callable[[], str] = lambda: "Start all of them again.") -> int:
     """`jaxmd-iz` with these arguments as a process of its own, since one that loses another is aborted by XLA.
+
+    SIGINT and SIGTERM are passed on to it.
 
     Args:
         arguments: of the command line.
+        hint: gives a sentence on how to go on if a process of the run was lost.
 
     Returns:
         its exit code; 3, after a sentence in place of XLA's, if a process of the run was lost.
     """
     command = [sys.executable, "-c", "from jaxmd_iz.cli import main; main()", *arguments]
     with tempfile.TemporaryFile("w+") as said:
-        code = subprocess.run(command, env=os.environ | {WATCHED: "1"}, stderr=said, check=False).returncode
+        code = _passing_signals_on(command, said)
         said.seek(0)
         text = said.read()
-    if code in (0, 2, 130):  # it has spoken for itself
+    if code in (-signal.SIGINT, -signal.SIGTERM):  # before it could hear
+        print("jaxmd-iz: stopped; nothing was written.", file=sys.stderr)
+        return 128 - code
+    if code in (0, 2, 130, 143):  # it has spoken for itself
         print(text, end="", file=sys.stderr)
         return code
     complaint = "\n".join(line for line in text.splitlines() if not line.startswith("[Gloo]"))  # it greets at the start
     if code > 0 and "Gloo" not in complaint and "coordination service" not in complaint.lower():
         print(text, end="", file=sys.stderr)
         return code
-    sentence = "A process of this run was lost, so that it has ended; nothing was written. Start all of them again."
-    print(f"jaxmd-iz: {sentence}", file=sys.stderr)
+    print(f"jaxmd-iz: A process of this run was lost, so that it has ended. {hint()}", file=sys.stderr)
     return 3
+
+
+def _passing_signals_on(command: list[str], said) -> int:
+    """Runs a command with its standard error in a file; the exit code."""
+    child = subprocess.Popen(command, env=os.environ | {WATCHED: "1"}, stderr=said)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in numbers}
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
     return jax.process_index() == 0
+
+
+def largest(*numbers: int) -> tuple[int, ...]:
+    """Each number as it is where it is largest: all processes of a run must call it, and then agree."""
+    if jax.process_count() == 1:
+        return numbers
+    from jax.experimental import multihost_utils
+
+    found = multihost_utils.process_allgather(np.asarray(numbers, np.int32))
+    return tuple(int(k) for k in np.max(found, axis=0))
+
+
+def from_first(data: bytes) -> bytes:
+    """What the first process gives, in all processes of a run; what the others give has no effect."""
+    if jax.process_count() == 1:
+        return data
+    from jax.experimental import multihost_utils
+
+    size = np.asarray(divmod(len(data), BLOCK), np.int32)
+    blocks, rest = (int(k) for k in multihost_utils.broadcast_one_to_all(size))
+    found = []
+    for k in range(blocks + 1):
+        part = data[k * BLOCK : (k + 1) * BLOCK] if is_first() else bytes(rest if k == blocks else BLOCK)
+        found.append(multihost_utils.broadcast_one_to_all(np.frombuffer(part, np.uint8)).tobytes())
+    return b"".join(found)
 
 
 def over_devices(devices: int | None = None) -> contextlib.AbstractContextManager:

@@ -1,5 +1,6 @@
 """The local Gibbs density that has given macroscopic fields: matching (6.2) with samples of its own chains."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -49,6 +50,7 @@ def matched_density(
     start: Natural | None = None,
     neighbours: str = "auto",
     progress: bool = False,
+    pulse: Callable[[], Any] = lambda: None,
     **options: Any,
 ) -> Initial:
     """The local Gibbs density with ⟨(E, m, ρ)⟩ = data at every point, to Monte Carlo error.
@@ -65,6 +67,7 @@ def matched_density(
         start: first θ; by default that of an ideal gas.
         neighbours: `auto`, `dense` or `list`.
         progress: show a progress bar.
+        pulse: called between two chunks of proposals; what it raises ends the matching.
         options: of `matching.match`, such as `tolerance` and `rounds`.
 
     Returns:
@@ -88,7 +91,7 @@ def matched_density(
         density = LocalGibbs(cells, theta, beta_0)
         using = _with_step(sampling, now["step"])
         mine = jax.random.fold_in(key, number)
-        chains, now["trace"] = run_chains(system, density, using, now["x"], mine, lists, bar)
+        chains, now["trace"] = run_chains(system, density, using, now["x"], mine, lists, bar, keep=lambda _: pulse())
         now["x"], now["step"] = chains.x, jnp.median(chains.step)
         return everywhere(configurations(system, cells, chains.x, lists.build(chains.x)))
 

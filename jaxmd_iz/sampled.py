@@ -1,6 +1,7 @@
 """From a density to weighted starting points of every surface, with what tells good sampling from bad."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -39,6 +40,8 @@ def sample(
     keys: Key[Array, "2"],
     lists: ListKeeper,
     bar: Any,
+    keep: Callable[[dict[str, Any]], None] | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Sampled:
     """Chains from x, then every surface from every sample, or each surface from a sample of its own.
 
@@ -49,6 +52,8 @@ def sample(
         keys: (2,) for the chains, and for momenta and dynamics.
         lists: keeps neighbour lists.
         bar: takes the number of steps done.
+        keep: takes, between two chunks of proposals, all that the rest follows from.
+        begun: what `keep` was given, to go on from there.
 
     Returns:
         Sampled.
@@ -58,10 +63,10 @@ def sample(
     x = jnp.broadcast_to(x, (sampling.samples, *x.shape[-2:])) if x.ndim == 2 else x
     x = jnp.repeat(x, each, axis=0)
     state = jnp.tile(jnp.arange(each), sampling.samples) if apart else None
-    chains, trace = run_chains(system, density, sampling, x, keys[0], lists, bar, state)
+    chains, trace = run_chains(system, density, sampling, x, keys[0], lists, bar, state, keep, begun)
     quality = relaxation(trace, each)
     counted = max(sampling.burn_in - sampling.adapting, 1)
-    quality["acceptance"] = float(jnp.mean(chains.accepted)) / counted
+    quality["acceptance"] = float(jnp.mean(everywhere(chains.accepted))) / counted
     if sampling.rungs > 1:
         quality["swaps"] = [None if np.isnan(r) else float(r) for r in swap_rates(chains)]
     nl = lists.build(chains.x)
@@ -87,11 +92,13 @@ def run_chains(
     lists: ListKeeper,
     bar: Any,
     state: Int[Array, " chains"] | None = None,
+    keep: Callable[[dict[str, Any]], None] | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> tuple[Chain, Float[np.ndarray, "chains burn_in"]]:
     """The whole burn-in of many chains, and their traces of Φ.
 
     Args:
-        system, density, sampling, lists, bar: as in `sample`.
+        system, density, sampling, lists, bar, keep, begun: as in `sample`.
         x: (chains, n, D) where they start.
         key: PRNG key.
         state: sample Φ_k of one state in each chain.
@@ -99,16 +106,25 @@ def run_chains(
     Raises:
         InputError: chains that start where Φ or its gradient is not finite.
     """
-    chains, mine = ensemble.start_chains(system, density, sampling, x, key, lists.build(x), state)
-    check_start(chains)
-    traces = {}
+    if begun is None:
+        chains, mine = ensemble.start_chains(system, density, sampling, x, key, lists.build(x), state)
+        check_start(chains)
+        traces, position = {}, (0, 0)
+    else:
+        chains, mine = begun["chains"], begun["keys"]
+        traces, position = dict(enumerate(begun["traces"])), (begun["done"], begun["chunk"])
 
     def step(now, first, count, nl):
         after, stale, trace = ensemble.advance_chains(system, density, sampling, now, mine, first, count, nl, state)
         traces[int(first)] = everywhere(trace)  # a chunk that is redone is overwritten
         return after, stale
 
-    chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar)
+    def between(now, done, chunk):
+        if keep is not None:
+            seen = [traces[k] for k in sorted(traces)]
+            keep({"chains": now, "keys": mine, "traces": seen, "done": done, "chunk": chunk})
+
+    chains = lists.advance(step, chains, lambda c: c.x, sampling.burn_in, bar, between, position)
     none = [np.zeros((x.shape[0], 0), x.dtype)]
     return chains, np.concatenate(none + [np.asarray(traces[k]) for k in sorted(traces)], axis=1)
 

@@ -1,45 +1,27 @@
 """From a density to conservation fields: sample, run every surface from every sample, observe, average, check."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz import ensemble
-from jaxmd_iz.balance import worst_residual
+from jaxmd_iz.checkpoint import Checkpoints, RunLog
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
 from jaxmd_iz.distributed import everywhere, on_all_devices
+from jaxmd_iz.frames import Course, Grid, follow
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator
-from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.moments import Moments, Totals
 from jaxmd_iz.sampled import Sampled, sample
 from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Periodic
-from jaxmd_iz.statistics import GROUPS, FieldSeries, GroupSums, fields_with_errors, group_of, jackknife
+from jaxmd_iz.statistics import GROUPS, FieldSeries, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
-from jaxmd_iz.tiles import RegularGrid
-
-BATCH = 4  # walkers observed together
-
-
-class Grid(eqx.Module):
-    """Field points and the mollifier that looks at them; `axis` for a slab profile, `shape` for a grid of the cell.
-
-    `regular` says that y is a regular grid, which may be a profile too: then time and memory are linear in points.
-    """
-
-    y: Float[Array, "Y D"]
-    mollifier: AbstractMollifier
-    name: str = eqx.field(static=True, default="fields")
-    axis: int | None = eqx.field(static=True, default=None)
-    shape: tuple[int, ...] | None = eqx.field(static=True, default=None)
-    regular: RegularGrid | None = None
 
 
 class Run(eqx.Module):
@@ -101,6 +83,7 @@ def simulate(
     keep: Sequence[str] = (),
     poor: str = "flag",
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> Run:
     """Conservation fields of a density, carried along every surface.
 
@@ -122,12 +105,15 @@ def simulate(
         keep: may hold "positions".
         poor: `flag` sampling that is poor in `Run.warnings`, or `stop` before the dynamics.
         progress: show a progress bar.
+        checkpoints: where and how often to write what an interrupted run goes on from, bit for bit.
 
     Returns:
         Run.
 
     Raises:
-        InputError: shapes that do not fit, a missing integrator, names that are not known.
+        InputError: shapes that do not fit, a missing integrator, names that are not known; a checkpoint that cannot be
+            read or written, or is one of other arguments.
+        Stopped: `checkpoints` were asked to stop; one has been written.
     """
     grids = [grids] if isinstance(grids, Grid) else list(grids)
     _check(system, grids, x, p, steps, every, integrator, average, keep, poor)
@@ -135,6 +121,9 @@ def simulate(
     every = max(steps, 1) if every is None else every
     skin = 0.3 * system.potential.cutoff if skin is None else skin
     must(skin > 0, "skin", "be positive", f"it is {skin}")
+    asked = {"system": system, "density": density, "grids": grids, "x": x, "p": p, "key": key, "sampling": sampling}
+    asked |= {"integrator": integrator, "steps": steps, "every": every, "average": average, "neighbours": neighbours}
+    asked |= {"skin": skin, "residual_points": residual_points, "keep": list(keep), "poor": poor}
 
     def numbers(tree):  # plain numbers as arrays: another temperature or step compiles nothing
         return jax.tree.map(lambda a: jnp.asarray(a, x.dtype) if isinstance(a, float | int) else a, tree)
@@ -142,42 +131,53 @@ def simulate(
     density, integrator = numbers(density), numbers(integrator)
     using: Sampling = numbers(Sampling() if sampling is None else sampling)
     lists = ListKeeper(system, wants_list(system, n, neighbours), skin)
-    bar = progress_bar(progress, (0 if p is not None else using.burn_in) + steps)
-    begin = time.perf_counter()
+    burn_in = 0 if p is not None else using.burn_in
+    bar = progress_bar(progress, burn_in + steps)
+    log = RunLog(checkpoints, asked, lists)
+    bar(log.passed)
+    frames = sorted({*range(0, steps + 1, every), steps})
 
     keys = jax.random.split(key)
-    if p is None:
-        found = sample(system, density, using, x, keys, lists, bar)
+    saved = log.at("steps")
+    if saved is not None:
+        course = Course(**saved["course"])
+        found, sampled = Sampled(course.walkers, saved["quality"], tuple(saved["warnings"])), saved["sampled"]
+    elif p is None:
+
+        def proposed(facts):
+            log.write("sampling", facts, facts["done"], f"after {facts['done']} of {burn_in} proposals")
+
+        found = sample(system, density, using, x, keys, lists, bar, proposed, log.at("sampling"))
         stop = poor == "stop" and found.warnings
         must(not stop, "sampling", "be good enough to go on", " ".join(w.rstrip(".") for w in found.warnings))
+        course, sampled = Course(found.walkers), log.seconds()
     else:
         x, p = (x[None], p[None]) if x.ndim == 2 else (x, p)
         found = Sampled(ensemble.walkers_from_samples(system, density, x, p, keys[1], lists.build(x)), {}, ())
-    walkers = found.walkers
-    sampled = time.perf_counter()
+        course, sampled = Course(found.walkers), log.seconds()
 
-    samples = walkers.state.shape[0] // system.states
-    frames = sorted({*range(0, steps + 1, every), steps})
-    sums, residuals, kept, clock = [], [], [], 0.0
-    for f, at in enumerate(frames):
-        if f:
-            start, offset = time.perf_counter(), frames[f - 1]
+    def moved(course):
+        at = frames[max(course.frame - 1, 0)] + course.done
+        facts = {"course": course._asdict(), "sampled": sampled}
+        facts |= {"quality": found.quality, "warnings": list(found.warnings)}
+        log.write("steps", facts, burn_in + at, f"after {at} of {steps} steps")
 
-            assert integrator is not None  # steps > 0
-
-            def step(state, first, count, nl, offset=offset, scheme=integrator):
-                return ensemble.advance(system, scheme, state, first + offset, count, nl)
-
-            walkers = lists.advance(step, walkers, lambda s: s.phase.x, at - offset, bar)
-            jax.block_until_ready(walkers.phase.x)
-            clock += time.perf_counter() - start
-        group = group_of(samples) if average == "ensemble" else _time_group(samples, f, len(frames))
-        nl = lists.build(walkers.phase.x)
-        sums.append(_observe(system, grids, walkers, group[walkers.sample], nl))
-        residuals.append(_residual(system, grids, walkers, nl, residual_points, sums[-1]))
-        if "positions" in keep:
-            kept.append(everywhere(walkers.phase.x))
+    samples = course.walkers.state.shape[0] // system.states
+    course = follow(
+        system,
+        grids,
+        course,
+        lists,
+        frames=frames,
+        integrator=integrator,
+        average=average,
+        residual_points=residual_points,
+        positions="positions" in keep,
+        bar=bar,
+        keep=moved,
+    )
     bar.close()
+    walkers, sums = course.walkers, list(course.sums)
     times = jnp.asarray([f * _step_length(integrator) for f in frames], x.dtype)
     if average == "time":
         sums = [jax.tree.map(lambda *a: sum(a[1:], a[0]), *sums)]
@@ -186,9 +186,11 @@ def simulate(
         lambda a: a, _weight_sums(walkers, group_of(samples), system.states), _counts(samples).astype(x.dtype)
     )
     atom_steps = steps * n * samples * system.states
-    wall = {"sampling_s": sampled - begin, "dynamics_s": clock, "wall_s": time.perf_counter() - begin}
+    wall = {"sampling_s": sampled, "dynamics_s": course.seconds, "wall_s": log.seconds()}
     fixed = p is not None and system.external is None
-    checked, chains = jnp.stack(residuals), samples if average == "time" else None
+    checked, chains = jnp.stack(course.residuals), samples if average == "time" else None
+    log.close()
+    kept = course.kept
     return _finish(system, grids, sums, times, q_star, q_err, checked, found, atom_steps, wall, kept, fixed, chains)
 
 
@@ -227,12 +229,6 @@ def _step_length(integrator) -> float:
     return 0.0 if integrator is None else float(integrator.step)
 
 
-def _time_group(samples: int, frame: int, frames: int) -> Int[Array, " samples"]:
-    """Contiguous blocks of (sample, time), whole chains as far as there are enough of them."""
-    number = jnp.arange(samples) * frames + frame
-    return number * GROUPS // (samples * frames) if samples * frames >= GROUPS else number
-
-
 def _counts(samples: int):
     return jnp.bincount(group_of(samples), length=GROUPS)
 
@@ -240,36 +236,6 @@ def _counts(samples: int):
 def _weight_sums(walkers, group, states):
     w = everywhere(walkers.weight).reshape(-1, states)
     return jnp.zeros((GROUPS, states), w.dtype).at[group].add(w)
-
-
-def _observe(system, grids, walkers, group, lists) -> GroupSums:
-    sums = ensemble.group_sums(_Look(system, tuple(grids)), walkers, group, GROUPS, lists, BATCH)
-    return GroupSums(*sums)
-
-
-def _residual(system, grids, walkers, lists, points, sums: GroupSums):
-    """The largest relative residual of each law over the grids and the states of the first sample."""
-    w = jnp.sum(sums.totals.momentum, axis=0) / jnp.sum(sums.weight) / jnp.sum(system.masses)
-    first = jax.tree.map(lambda a: a[: system.states], (walkers.phase.x, walkers.phase.p, walkers.state, lists))
-    found = [worst_residual(system, g.y, g.mollifier, points, w, *first) for g in grids]
-    return jnp.max(jnp.stack(found), axis=0)
-
-
-class _Look(eqx.Module):
-    """(x, p, state, list) → moments on every grid, totals and 1: one surface evaluation for all."""
-
-    system: System
-    grids: tuple[Grid, ...]
-
-    def __call__(self, x, p, state, lists):
-        def look(x, p, state, lists):
-            seen = [(g.y, g.mollifier, g.regular) for g in self.grids]
-            return self.system.observe(seen, x, p, state, lists)
-
-        if any(g.regular is not None for g in self.grids):  # tiles are fast one system after the other
-            look = jax.custom_batching.sequential_vmap(look)
-        several, total = look(x, p, state, lists)
-        return several, total, jnp.ones((), x.dtype)
 
 
 def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_steps, wall, kept, fixed, chains) -> Run:

@@ -182,8 +182,15 @@ def _strict(value: Any) -> Any:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, which replaces `path` if all goes well and vanishes if not."""
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder, which replaces `path` if all goes well and vanishes if not.
+
+    Args:
+        path: an earlier file of this name stays intact until the new one is complete and on the disk.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -220,7 +227,7 @@ def write_text(text: str, path: str | Path) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    with _whole(Path(path)) as part:
+    with whole(Path(path)) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -247,7 +254,7 @@ def write_netcdf(dataset: Any, path: str | Path) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    with _whole(Path(path)) as part:
+    with whole(Path(path)) as part:
         dataset.to_netcdf(part, engine="h5netcdf")
 
 

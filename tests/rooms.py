@@ -2,7 +2,7 @@
 
 # A room is a file or a folder of the package. A file imports from rooms in lower layers.
 LAYERS = [
-    {"shapes", "units", "checks", "distributed", "kernels"},
+    {"shapes", "units", "checks", "distributed", "interrupts", "digests", "kernels"},
     {"space", "cells", "neighbours", "small_eigen", "eigen"},
     {"orbitals"},
     {"potentials"},
@@ -33,8 +33,8 @@ LAYERS = [
     },
     {"equation_of_state", "transport", "closures", "continuum", "fit"},
     {
-        *("config", "build", "store", "checkpoint", "report", "snapshots", "examples"),
-        *("simulation", "catalogue", "commands", "summary", "verify", "limit"),
+        *("config", "build", "store", "packing", "checkpoint", "report", "snapshots", "examples"),
+        *("frames", "simulation", "catalogue", "commands", "summary", "verify", "limit"),
     },
     {"cli"},
     {"__init__", "__main__"},
@@ -76,9 +76,10 @@ ARROWS = {
     "config": {"examples"},
     "build": {"config", "snapshots", "simulation"},
     "report": {"store"},
-    "simulation": {"store", "checkpoint"},
+    "checkpoint": {"packing", "store"},
+    "simulation": {"store", "checkpoint", "frames"},
     "catalogue": {"report"},
-    "commands": {"build", "config", "report", "simulation", "snapshots", "store", "summary"},
+    "commands": {"build", "checkpoint", "config", "report", "simulation", "snapshots", "store", "summary"},
     "summary": {"config", "simulation"},
     "limit": {"build", "config", "store", "report", "simulation"},
 }

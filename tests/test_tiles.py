@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmd_iz import frames
 from jaxmd_iz import moments as mo
-from jaxmd_iz import simulation
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.mollifiers import Bump, Cubic, Polynomial, Trapezoid
 from jaxmd_iz.pair_split import Bonds
@@ -199,7 +199,7 @@ def test_gradient_is_right_and_its_memory_does_not_grow_with_points_times_bonds(
 def test_walkers_on_tiles_are_seen_one_by_one():
     """Branches pass over blocks without rows; over several walkers at once both sides would be computed, always."""
     y, x, p, epsilon = START
-    look = simulation._Look(liquid(epsilon), (Grid(REGULAR.points(y), ETA, regular=REGULAR),))
+    look = frames._Look(liquid(epsilon), (Grid(REGULAR.points(y), ETA, regular=REGULAR),))
     several = jnp.stack([x, x]), jnp.stack([p, p])
 
     def branches(f, *a):
