@@ -148,6 +148,10 @@ class Checkpoints:
 
     def _find(self) -> bytes:
         """The newest checkpoint that can be read, b"" if there is none and none is needed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fail("folder", "be a folder that can be made", f"`{self.folder}` cannot: {error.strerror}")
         there = _there(self.folder)
         if self.overwrite:
             self.clear()

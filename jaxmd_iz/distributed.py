@@ -95,11 +95,16 @@ def watched(arguments: list[str], hint: Callable[[], str] = lambda: "Start all o
 
 def _passing_signals_on(command: list[str], said) -> int:
     """Runs a command with its standard error in a file; the exit code."""
-    child = subprocess.Popen(command, env=os.environ | {WATCHED: "1"}, stderr=said)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in numbers}
+    children: list[subprocess.Popen] = []
+
+    def pass_on(number, _):
+        for child in children:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return child.wait()
+        children.append(subprocess.Popen(command, env=os.environ | {WATCHED: "1"}, stderr=said))
+        return children[0].wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

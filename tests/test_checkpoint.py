@@ -1,4 +1,4 @@
-"""Interrupted runs go on bit for bit; files are whole or not there; what does not fit is refused with its difference."""
+"""Interrupted runs go on bit for bit; files are whole or not there; what does not fit is refused, with the reason."""
 
 import jax
 import jax.numpy as jnp

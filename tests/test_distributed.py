@@ -12,6 +12,7 @@ import pytest
 from one_of_many import small_run
 
 from jaxmd_iz import distributed
+from jaxmd_iz.checkpoint import Checkpoints
 from jaxmd_iz.checks import InputError
 
 SCRIPT = Path(__file__).with_name("one_of_many.py")
@@ -34,7 +35,7 @@ def _run(file: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
     shared = os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     shared |= {"JAXMD_IZ_COORDINATOR": f"localhost:{port}", "JAXMD_IZ_PROCESSES": str(processes)}
     shared.pop("JAX_NUM_CPU_DEVICES", None)
-    together = ["together"] if processes > 1 else []
+    together = ["together", *(["again"] if devices > 1 else [])]
     started = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(file), *together],
@@ -59,6 +60,15 @@ def test_the_result_does_not_depend_on_how_it_is_cut(alone, tmp_path, processes,
         scale = np.max(np.abs(value)) if name != "residuals" else 1.0
         # the same keys for each sample; sums in another order, and rounding that six steps of dynamics carry along
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12 * scale, err_msg=name)
+    if devices == 1:
+        return
+    for name in alone:
+        for stage in ("sampling", "steps"):  # bit for bit after an interruption too
+            np.testing.assert_array_equal(found[f"{name}_{stage}"], found[name], err_msg=name)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        again = small_run(Checkpoints(tmp_path / "found.steps_left", resume=True))  # on the one device here
+    for name, value in alone.items():
+        np.testing.assert_allclose(again[name], value, rtol=0, atol=1e-12 * max(1, np.max(np.abs(value))), err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +105,19 @@ def test_more_devices_than_there_are_is_refused():
     ],
 )
 def test_only_a_lost_process_is_called_lost(monkeypatch, capsys, code, text, returned):
-    def run(command, stderr, **options):
-        stderr.write(text)
-        return subprocess.CompletedProcess(command, code)
+    def run(command, said):
+        said.write(text)
+        return code
 
-    monkeypatch.setattr(distributed.subprocess, "run", run)
-    assert distributed.watched(["run"]) == returned
+    monkeypatch.setattr(distributed, "_passing_signals_on", run)
+    assert distributed.watched(["run"], lambda: "Go on with `--resume`.") == returned
     said = capsys.readouterr().err
-    assert ("was lost" in said) == (returned == 3)
+    assert ("was lost" in said) == ("Go on with `--resume`." in said) == (returned == 3)
     assert returned == 3 or said == text
+
+
+def test_signals_reach_the_process_that_is_watched(tmp_path):
+    ask = "import os, signal, time\nsignal.signal(15, lambda *_: os._exit(143))\n"
+    ask += "os.kill(os.getppid(), 15)\ntime.sleep(60)"
+    with open(tmp_path / "said", "w+") as said:
+        assert distributed._passing_signals_on([sys.executable, "-c", ask], said) == 143
