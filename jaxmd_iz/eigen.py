@@ -6,7 +6,7 @@ V^{−1/2}, have rules of their own that never divide by a gap.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import custom_batching, lax
 from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxmd_iz import small_eigen
@@ -63,7 +63,26 @@ def _spectrum(v):
     c = jnp.real(v[..., 0, 0])
     identity = jnp.broadcast_to(jnp.eye(v.shape[-1], dtype=v.dtype), v.shape)
     rest = (v + _adjoint(v)) / 2 - c.astype(v.dtype)[..., None, None] * identity
-    return c, *jnp.linalg.eigh(rest, symmetrize_input=False)
+    return c, *_by_lapack(rest)
+
+
+def _by_lapack(v):
+    """μ and Ψ of large matrices, on a CPU one after another.
+
+    Batches of LAPACK share one pool of threads: two of them, on two devices or in one program, wait for each other.
+    """
+    if jax.default_backend() != "cpu":
+        return tuple(jnp.linalg.eigh(v, symmetrize_input=False))
+    return custom_batching.sequential_vmap(_alone)(v) if v.ndim == 2 else _each(v)
+
+
+def _alone(v):
+    return tuple(jnp.linalg.eigh(v, symmetrize_input=False))
+
+
+def _each(v):
+    flat = lax.map(_alone, v.reshape(-1, *v.shape[-2:]))
+    return tuple(a.reshape(*v.shape[:-2], *a.shape[1:]) for a in flat)
 
 
 @_spectrum.defjvp

@@ -256,3 +256,16 @@ def test_inverse_square_root_has_every_derivative_at_equal_eigenvalues():
             expected = slope(lambda s, d=d, e=e: slope(lambda t: exact(z + s * d + t * e)))
             np.testing.assert_allclose(second[..., i, j], expected, atol=1e-7)
     np.testing.assert_allclose(looped, 3 * first[0, 1], atol=1e-14)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["by vmap", "at once"])
+def test_large_matrices_go_to_lapack_one_by_one(together):
+    """Batches of LAPACK on two devices, or two of them in one program, can wait for each other for ever."""
+    v = jnp.asarray(hermitian(np.random.default_rng(5), 6, 7, 7))
+    function = eigen.eigh if together else jax.vmap(eigen.eigh)
+    text = jax.jit(function).lower(v).as_text()
+    called = [line for line in text.splitlines() if "lapack_dsyevd" in line]
+    assert called
+    assert all("tensor<7x7xf64>" in line and "tensor<6x" not in line for line in called)
+    levels, psi = function(v)
+    np.testing.assert_allclose(psi * levels[:, None, :] @ jnp.swapaxes(psi, 1, 2), v, atol=1e-13)
