@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxmd_iz.balance import balance_terms, relative_residual
+    from jaxmd_iz.checkpoint import Checkpoints
     from jaxmd_iz.checks import InputError
     from jaxmd_iz.fields import Fields
     from jaxmd_iz.geometric_phase import berry_phase
@@ -74,6 +75,7 @@ _HOMES = {
         "balance_terms",
         "relative_residual",
     ),
+    "jaxmd_iz.checkpoint": ("Checkpoints",),
     "jaxmd_iz.checks": ("InputError",),
     "jaxmd_iz.fields": ("Fields",),
     "jaxmd_iz.gibbs": ("Canonical",),
@@ -170,6 +172,7 @@ __all__ = [
     "Bump",
     "Canonical",
     "Cells",
+    "Checkpoints",
     "Cubic",
     "DiagonalPartition",
     "Dipolar",

@@ -10,7 +10,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import fields
-from typing import Any, BinaryIO
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -46,7 +46,7 @@ class Unreadable(Exception):
     """A file that is damaged, with the reason."""
 
 
-def dump(tree: Any, stream: BinaryIO) -> None:
+def dump(tree: Any, stream: io.BufferedIOBase) -> None:
     """Writes a tree.
 
     Args:

@@ -1,6 +1,7 @@
 """From a density to conservation fields: sample, run every surface from every sample, observe, average, check."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import equinox as eqx
@@ -138,23 +139,9 @@ def simulate(
     frames = sorted({*range(0, steps + 1, every), steps})
 
     keys = jax.random.split(key)
-    saved = log.at("steps")
-    if saved is not None:
-        course = Course(**saved["course"])
-        found, sampled = Sampled(course.walkers, saved["quality"], tuple(saved["warnings"])), saved["sampled"]
-    elif p is None:
 
-        def proposed(facts):
-            log.write("sampling", facts, facts["done"], f"after {facts['done']} of {burn_in} proposals")
-
-        found = sample(system, density, using, x, keys, lists, bar, proposed, log.at("sampling"))
-        stop = poor == "stop" and found.warnings
-        must(not stop, "sampling", "be good enough to go on", " ".join(w.rstrip(".") for w in found.warnings))
-        course, sampled = Course(found.walkers), log.seconds()
-    else:
-        x, p = (x[None], p[None]) if x.ndim == 2 else (x, p)
-        found = Sampled(ensemble.walkers_from_samples(system, density, x, p, keys[1], lists.build(x)), {}, ())
-        course, sampled = Course(found.walkers), log.seconds()
+    def proposed(facts):
+        log.write("sampling", facts, facts["done"], f"after {facts['done']} of {burn_in} proposals")
 
     def moved(course):
         at = frames[max(course.frame - 1, 0)] + course.done
@@ -162,21 +149,34 @@ def simulate(
         facts |= {"quality": found.quality, "warnings": list(found.warnings)}
         log.write("steps", facts, burn_in + at, f"after {at} of {steps} steps")
 
+    with closing(bar):
+        saved = log.at("steps")
+        if saved is not None:
+            course = Course(**saved["course"])
+            found, sampled = Sampled(course.walkers, saved["quality"], tuple(saved["warnings"])), saved["sampled"]
+        elif p is None:
+            found = sample(system, density, using, x, keys, lists, bar, proposed, log.at("sampling"))
+            stop = poor == "stop" and found.warnings
+            must(not stop, "sampling", "be good enough to go on", " ".join(w.rstrip(".") for w in found.warnings))
+            course, sampled = Course(found.walkers), log.seconds()
+        else:
+            x, p = (x[None], p[None]) if x.ndim == 2 else (x, p)
+            found = Sampled(ensemble.walkers_from_samples(system, density, x, p, keys[1], lists.build(x)), {}, ())
+            course, sampled = Course(found.walkers), log.seconds()
+        course = follow(
+            system,
+            grids,
+            course,
+            lists,
+            frames=frames,
+            integrator=integrator,
+            average=average,
+            residual_points=residual_points,
+            positions="positions" in keep,
+            bar=bar,
+            keep=moved,
+        )
     samples = course.walkers.state.shape[0] // system.states
-    course = follow(
-        system,
-        grids,
-        course,
-        lists,
-        frames=frames,
-        integrator=integrator,
-        average=average,
-        residual_points=residual_points,
-        positions="positions" in keep,
-        bar=bar,
-        keep=moved,
-    )
-    bar.close()
     walkers, sums = course.walkers, list(course.sums)
     times = jnp.asarray([f * _step_length(integrator) for f in frames], x.dtype)
     if average == "time":

@@ -1,6 +1,7 @@
 """Macroscopic data of a configuration: profiles, files, what is refused, and a run that starts from them."""
 
 import json
+from contextlib import contextmanager
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 from jaxmd_iz import commands, config
 from jaxmd_iz.build import macroscopic, space_of, start_of
 from jaxmd_iz.checks import InputError
+from jaxmd_iz.interrupts import Stopped
 from jaxmd_iz.local_gibbs import natural
 from jaxmd_iz.matching import Data, Matched
 from jaxmd_iz.summary import furthest
@@ -173,6 +175,43 @@ def test_a_run_from_macroscopic_data_has_them_at_the_start(finished):
     assert len(worst) == 9 and max(worst) < 1e-12
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Macroscopic data" in page and "Temperature and chemical potential" in page
+
+
+class Killed(Exception):
+    """In place of a signal that nothing can catch."""
+
+
+def test_an_interrupted_run_is_not_matched_again(finished, tmp_path, monkeypatch):
+    settings, summary, out = finished
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(commands, "simulate", killed)
+        commands.run(settings, tmp_path, progress=False)
+    with pytest.raises(InputError, match="holds one after the matching"):
+        commands.run(settings, tmp_path, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "matched_density", killed)
+        again = commands.run(settings, tmp_path, progress=False, resume=True)
+    assert {k: v for k, v in again["matching"].items() if k != "wall_s"} == {
+        k: v for k, v in summary["matching"].items() if k != "wall_s"
+    }
+    for name in ("fields.nc", "fields_macroscopic.nc"):
+        found, wanted = (xr.load_dataset(folder / name, engine="h5netcdf") for folder in (tmp_path, out))
+        assert found.identical(wanted)
+
+
+def test_a_signal_ends_the_matching_which_leaves_nothing(finished, tmp_path, monkeypatch):
+    @contextmanager
+    def heard():
+        yield lambda: 15
+
+    monkeypatch.setattr(commands, "heard", heard)
+    with pytest.raises(Stopped, match="Stopped by SIGTERM before the first checkpoint"):
+        commands.run(finished[0], tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_totals_of_the_box_are_conserved(finished):
