@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxmd_iz.list_loop import list_sums
-from jaxmd_iz.pair_loop import Sums, channels, pair_sums
+from jaxmd_iz.pair_loop import Sums, channels, curvatures, pair_sums, pair_turns, slopes
 from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractPotential, AbstractTwoStatePair
 from jaxmd_iz.space import Edges
 
@@ -39,21 +39,10 @@ def _channels(potential, e: Edges, order: int):
     def phi(r2):
         return channels(potential, r2, one, other)
 
-    def differentiate(function):
-        def derivative(r2):
-            values, slopes = jax.jvp(function, (r2,), (jnp.ones_like(r2),))
-            return (values, slopes)
-
-        return derivative
-
     def mask(t):
         return jax.tree.map(lambda a: jnp.where(e.mask, a, 0.0), t)
 
-    r2 = e.r2
-    if order == 1:
-        return mask(differentiate(phi)(r2))
-    (values, slopes), (_, curvatures) = jax.jvp(differentiate(phi), (r2,), (jnp.ones_like(r2),))
-    return mask((values, slopes, curvatures))
+    return mask((slopes if order == 1 else curvatures)(phi, e.r2))
 
 
 def _row_sums(weights: Float[Array, "n c K"], e: Edges) -> Float[Array, "n c D"]:
@@ -80,14 +69,14 @@ def value_and_gradient(
     """
     level = jnp.asarray(potential.level, e.d.dtype)
     n = e.x.shape[0]
-    if e.space is not None and not corrected:
+    of_positions = e.space is not None and (e.dense or not corrected)
+    if of_positions:
         found = _sums(potential, e, None)
         sums, grads = list(jnp.sum(found.value, axis=1)), 2.0 * found.slope
     else:
         parts = _channels(potential, e, 2 if corrected else 1)
         sums = [jnp.sum(v) / 2 for v in parts[0]]
-        slopes = jnp.stack(parts[1], axis=1)
-        grads = jnp.moveaxis(2.0 * _row_sums(slopes, e), 1, 0)
+        grads = jnp.moveaxis(2.0 * _row_sums(jnp.stack(parts[1], axis=1), e), 1, 0)
     if potential.states == 1:
         value, slope = jax.value_and_grad(energy)(sums[0] + n * level.reshape(()))
         return value, slope * grads[0]
@@ -100,7 +89,10 @@ def value_and_gradient(
     )
     total = e_mean * grads[0] + e_half * grads[1] + e_off * grads[2]
     if corrected:
-        total = total + _second(jnp.stack([b_half, b_off], axis=1), slopes[:, 1:], jnp.stack(parts[2][1:], axis=1), e)
+        b = jnp.stack([b_half, b_off], axis=1)
+        if of_positions:
+            return value, total + pair_turns(potential, e.space, e.x, e.species, b)
+        total = total + _second(b, jnp.stack(parts[1][1:], axis=1), jnp.stack(parts[2][1:], axis=1), e)
     return value, total
 
 

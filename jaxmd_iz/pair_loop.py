@@ -1,12 +1,13 @@
 """Sums over all pairs of many small systems at once: one pass over j, with the batch as the fastest axis.
 
-What pair forces need of Vⁿ = ½ Σ_m φ_c(r_nm), c a channel: its value, Σ_m φ′_c d and Σ_m b_m φ′_c d, φ′ = ∂φ/∂(r²).
-One system takes the n × n form; a batch under `vmap` goes through a loop over j of arrays (n, batch), so that nothing
-of n × n is stored and every operation is long and contiguous, or on a GPU through `pair_kernel`. Derivatives are those
-of the n × n form.
+What pair forces need of Vⁿ = ½ Σ_m φ_c(r_nm), c a channel: its value, Σ_m φ′_c d and Σ_m b_m φ′_c d, φ′ = ∂φ/∂(r²);
+and, for energies that hold ∇V, the sum of `pair_turns`. One system takes the n × n form; a batch under `vmap` goes
+through a loop over j of arrays (n, batch), so that nothing of n × n is stored and every operation is long and
+contiguous, or on a GPU through `pair_kernel`. Derivatives are those of the n × n form.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,8 +33,21 @@ def channels(potential: AbstractPairPotential, r2: Array, one: Array, other: Arr
     """φ of one state, or the mean, half-difference and off-diagonal of two real ones, arrays like r2."""
     if potential.states == 1:
         return (potential.pair(r2, one, other).reshape(r2.shape),)
-    first, second, off = potential.components(r2, one, other)  # type: ignore[attr-defined]
-    return (first + second) / 2, (first - second) / 2, off
+    return potential.components(r2, one, other)  # type: ignore[attr-defined]
+
+
+def slopes(phi: Callable, r2: Array) -> tuple[Any, Any]:
+    """φ_c and φ′_c."""
+    return jax.jvp(phi, (r2,), (jnp.ones_like(r2),))
+
+
+def curvatures(phi: Callable, r2: Array) -> tuple[Any, Any, Any]:
+    """φ_c, φ′_c and φ″_c."""
+    (value, slope), (_, curvature) = jax.jvp(lambda s: slopes(phi, s), (r2,), (jnp.ones_like(r2),))
+    return value, slope, curvature
+
+
+# --- the sums -----------------------------------------------------------------------------------------------------
 
 
 @eqx.filter_custom_jvp
@@ -56,68 +70,101 @@ def pair_sums(
     Returns:
         Sums.
     """
-    return _batched(potential, space, x, species, b)
+    return _batched_sums(potential, space, x, species, b)
 
 
-@pair_sums.def_jvp
-def _derivative(primals, tangents):
-    potential, space, x, species, b = primals
+@eqx.filter_custom_jvp
+def pair_turns(
+    potential: AbstractPairPotential,
+    space: AbstractSpace,
+    x: Float[Array, "n D"],
+    species: Int[Array, " n"],
+    b: Float[Array, "n c D"],
+) -> Float[Array, "n D"]:
+    """Σ_c Σ_m [2φ′_c (Bⁿ_c − Bᵐ_c) + 4φ″_c ((Bⁿ_c − Bᵐ_c)·d) d] over the last c channels: ∇_n Σ_m Σ_c Bᵐ_c·∇_mV_c.
 
-    def plain(potential, x, b):
-        return _square(potential, space, x, species, b)
+    Args:
+        potential, space, x, species: as in `pair_sums`.
+        b: (n, c, D) fields B_c, of all channels or of the last ones.
 
-    moved = (tangents[0], tangents[2], tangents[4])
-    # the value as the function gives it: JAX wants the axis of a batch where it has it
-    return pair_sums(*primals), eqx.filter_jvp(plain, (potential, x, b), moved)[1]
+    Returns:
+        (n, D).
+    """
+    return _batched_turns(potential, space, x, species, b)
+
+
+def _square_derivative(whole, square):
+    """Derivatives by those of the n × n form."""
+
+    def rule(primals, tangents):
+        potential, space, x, species, b = primals
+        moved = (tangents[0], tangents[2], tangents[4])
+        slope = eqx.filter_jvp(lambda p, x, b: square(p, space, x, species, b), (potential, x, b), moved)[1]
+        # the value as the function gives it: JAX wants the axis of a batch where it has it
+        return whole(*primals), slope
+
+    return rule
 
 
 @custom_vmap
-def _batched(potential, space, x, species, b):
+def _batched_sums(potential, space, x, species, b):
     return _square(potential, space, x, species, b)
 
 
-@_batched.def_vmap
-def _rule(size, batched, potential, space, x, species, b):
-    of_potential, of_space, of_x, of_species, of_b = batched
-    if any(jax.tree.leaves((of_potential, of_space, of_species))):
-        axes = jax.tree.map(lambda t: 0 if t else None, tuple(batched))
-        return jax.vmap(_square, axes)(potential, space, x, species, b), jax.tree.map(
-            lambda _: True, _shape(potential, b)
-        )
-    x = x if of_x else jnp.broadcast_to(x[None], (size, *x.shape))
-    if b is not None:
-        b = b if of_b else jnp.broadcast_to(b[None], (size, *b.shape))
-    if jax.default_backend() == "gpu":
-        from jaxmd_iz import pair_kernel  # Pallas takes a second to import
+@custom_vmap
+def _batched_turns(potential, space, x, species, b):
+    return _square_turns(potential, space, x, species, b)
 
-        if pair_kernel.takes(potential):
-            found = Sums(*pair_kernel.tiled_sums(channels, potential, space, x, species, b))
+
+def _batch_rule(square, loop, kernel=None):
+    """Many systems by a loop over j of arrays (n, lanes), or by a kernel; by the n × n form if parameters differ."""
+
+    def rule(size, batched, potential, space, x, species, b):
+        if any(jax.tree.leaves((batched[0], batched[1], batched[3]))):
+            axes = jax.tree.map(lambda t: 0 if t else None, tuple(batched))
+            found = jax.vmap(square, axes)(potential, space, x, species, b)
             return found, jax.tree.map(lambda _: True, found)
-    rounds = -(-size * x.dtype.itemsize // ROW)
-    lanes = -(-size // rounds)
-    pick = jnp.minimum(jnp.arange(rounds * lanes), size - 1).reshape(rounds, lanes)
+        x = x if batched[2] else jnp.broadcast_to(x[None], (size, *x.shape))
+        if b is not None:
+            b = b if batched[4] else jnp.broadcast_to(b[None], (size, *b.shape))
+        if kernel is not None and jax.default_backend() == "gpu":
+            from jaxmd_iz import pair_kernel  # Pallas takes a second to import
 
-    def some(which):
-        along = None if b is None else b[which].T
-        return _loop(potential, space, jnp.moveaxis(x[which], 0, -1), species, along)
+            if pair_kernel.takes(potential):
+                found = kernel(pair_kernel, potential, space, x, species, b)
+                return found, jax.tree.map(lambda _: True, found)
+        rounds = -(-size * x.dtype.itemsize // ROW)
+        lanes = -(-size // rounds)
+        pick = jnp.minimum(jnp.arange(rounds * lanes), size - 1).reshape(rounds, lanes)
 
-    found = jax.lax.map(some, pick)
-    found = jax.tree.map(lambda a: a.reshape(rounds * lanes, *a.shape[2:])[:size], found)
-    return found, jax.tree.map(lambda _: True, found)
+        def some(which):
+            place, along = (jax.tree.map(lambda a: jnp.moveaxis(a[which], 0, -1), t) for t in (x, b))
+            return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), loop(potential, space, place, species, along))
+
+        found = jax.lax.map(some, pick)
+        found = jax.tree.map(lambda a: a.reshape(rounds * lanes, *a.shape[2:])[:size], found)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return rule
 
 
-def _shape(potential, b):
-    return Sums(0, 0, None if b is None else 0)  # type: ignore[arg-type]
+# --- of n × n -----------------------------------------------------------------------------------------------------
 
 
-def _square(potential, space, x, species, b):
-    """The n × n form."""
+def _bonds(space, x, species):
+    """d as D arrays (n, n), r², which pairs are bonds, and φ as a function of r² for a potential."""
     n, dim = x.shape
     d = space.wrap(tuple(x[:, None, c] - x[None, :, c] for c in range(dim)))
     here = ~jnp.eye(n, dtype=bool)
     r2 = jnp.where(here, sum(c * c for c in d), 1.0)
     one, other = (jnp.broadcast_to(s, (n, n)) for s in (species[:, None], species[None, :]))
-    value, slope = jax.jvp(lambda s: channels(potential, s, one, other), (r2,), (jnp.ones_like(r2),))
+    return d, r2, here, lambda potential: lambda s: channels(potential, s, one, other)
+
+
+def _square(potential, space, x, species, b):
+    """The sums of `pair_sums`."""
+    d, r2, here, phi = _bonds(space, x, species)
+    value, slope = slopes(phi(potential), r2)
     slope = [jnp.where(here, s, 0.0) for s in slope]
     half = jnp.stack([jnp.sum(jnp.where(here, v, 0.0), axis=1) / 2 for v in value])
 
@@ -127,37 +174,112 @@ def _square(potential, space, x, species, b):
     return Sums(half, rows(slope), None if b is None else rows([s * b[None, :] for s in slope]))
 
 
-def _loop(potential, space, x, species, b):
-    """The same for x (n, D, lanes) and b (n, lanes), one j at a time; lanes lead in the result."""
+def _square_turns(potential, space, x, species, b):
+    """The sum of `pair_turns`."""
+    d, r2, here, phi = _bonds(space, x, species)
+    _, slope, curvature = curvatures(phi(potential), r2)
+    axes = range(len(d))
+    total = [jnp.zeros_like(r2) for _ in axes]
+    for c in range(-b.shape[1], 0):
+        gap = [b[:, None, c, a] - b[None, :, c, a] for a in axes]
+        along = 4.0 * curvature[c] * sum(g * e for g, e in zip(gap, d, strict=True))
+        total = [t + 2.0 * slope[c] * g + along * e for t, g, e in zip(total, gap, d, strict=True)]
+    return jnp.stack([jnp.sum(jnp.where(here, t, 0.0), axis=1) for t in total], axis=-1)
+
+
+# --- one j at a time ----------------------------------------------------------------------------------------------
+
+
+def _over_others(space, x, species, look, add, zero, carried):
+    """Totals over all j: look(j, d, r², is a bond, φ's species) gives what add(totals, seen) adds.
+
+    If `carried`, what was seen is added one turn later: XLA would otherwise compute it anew for each of the totals.
+    """
     n, dim, lanes = x.shape
-    parts = tuple(x[:, c] for c in range(dim))
+    parts = tuple(x[:, a] for a in range(dim))
     number, one = jnp.arange(n), jnp.broadcast_to(species[:, None], (n, lanes))
-    count = 1 if potential.states == 1 else 3
-    zero = jnp.zeros((n, lanes), x.dtype)
-    kinds = 1 if b is None else 2
 
-    def body(j, total):
+    def see(j):
         d = space.wrap(tuple(p - jax.lax.dynamic_index_in_dim(p, j, 0) for p in parts))
-        here = (number != j)[:, None]
-        r2 = jnp.where(here, sum(c * c for c in d), 1.0)
+        here = jnp.broadcast_to((number != j)[:, None], (n, lanes))
+        r2 = jnp.where(here, sum(a * a for a in d), 1.0)
         other = jnp.broadcast_to(species[j], (n, lanes))
-        value, slope = jax.jvp(lambda s: channels(potential, s, one, other), (r2,), (jnp.ones_like(r2),))
-        values, slopes = total
-        new, sums = [], []
-        for c in range(count):
-            new.append(values[c] + jnp.where(here, value[c], 0.0))
-            factor = jnp.where(here, slope[c], 0.0)
-            factors = [factor] if b is None else [factor, factor * jax.lax.dynamic_index_in_dim(b, j, 0)]
-            sums.append(
-                [[s + f * a for s, a in zip(was, d, strict=True)] for was, f in zip(slopes[c], factors, strict=True)]
-            )
-        return new, sums
+        return look(j, d, r2, here, lambda potential: lambda s: channels(potential, s, one, other))
 
-    begin = ([zero] * count, [[[zero] * dim for _ in range(kinds)] for _ in range(count)])
-    values, slopes = jax.lax.fori_loop(0, n, body, begin)
-    value = jnp.stack([v.T for v in values], axis=1) / 2
+    if not carried:
+        return jax.lax.fori_loop(0, n, lambda j, totals: add(totals, see(j)), zero)
 
-    def rows(kind):
-        return jnp.stack([jnp.stack([a.T for a in slopes[c][kind]], axis=-1) for c in range(count)], axis=1)
+    def body(j, carry):
+        totals, seen = carry
+        return add(totals, seen), see(j)
 
-    return Sums(value, rows(0), None if b is None else rows(1))
+    totals, seen = jax.lax.fori_loop(1, n, body, (zero, see(jnp.zeros((), number.dtype))))
+    return add(totals, seen)
+
+
+def _loop_sums(potential, space, x, species, b):
+    """`pair_sums` of x (n, D, lanes) and b (n, lanes); lanes last in the result."""
+    n, dim, lanes = x.shape
+    count = 1 if potential.states == 1 else 3
+
+    def look(j, d, r2, here, phi):
+        value, slope = slopes(phi(potential), r2)
+        weight = None if b is None else jax.lax.dynamic_index_in_dim(b, j, 0)
+        return [jnp.where(here, v, 0.0) for v in value], [jnp.where(here, s, 0.0) for s in slope], d, weight
+
+    def add(totals, seen):
+        value, slope, d, weight = seen
+        values, sums, weighted = totals
+        values = [t + v for t, v in zip(values, value, strict=True)]
+        sums = [[t + s * a for t, a in zip(row, d, strict=True)] for row, s in zip(sums, slope, strict=True)]
+        if weight is not None:
+            weighted = [
+                [t + weight * s * a for t, a in zip(row, d, strict=True)]
+                for row, s in zip(weighted, slope, strict=True)
+            ]
+        return values, sums, weighted
+
+    zero = jnp.zeros((n, lanes), x.dtype)
+    rows = [[zero] * dim for _ in range(count)]
+    values, sums, weighted = _over_others(
+        space, x, species, look, add, ([zero] * count, rows, None if b is None else rows), count > 1
+    )
+
+    def stacked(rows):
+        return jnp.stack([jnp.stack(row, axis=1) for row in rows])
+
+    return Sums(jnp.stack(values) / 2, stacked(sums), None if weighted is None else stacked(weighted))
+
+
+def _loop_turns(potential, space, x, species, b):
+    """`pair_turns` of x (n, D, lanes) and b (n, c, D, lanes); lanes last in the result."""
+    n, dim, lanes = x.shape
+    count, axes = b.shape[1], range(dim)
+
+    def look(j, d, r2, here, phi):
+        _, slope, curvature = curvatures(phi(potential), r2)
+        row = jax.lax.dynamic_index_in_dim(b, j, 0)
+        along = jnp.zeros_like(r2)
+        for c in range(-count, 0):
+            along = along + 4.0 * curvature[c] * sum((b[:, c, a] - row[:, c, a]) * d[a] for a in axes)
+        slope = [jnp.where(here, 2.0 * s, 0.0) for s in slope[-count:]]
+        return slope, jnp.where(here, along, 0.0), d, row
+
+    def add(totals, seen):
+        slope, along, d, row = seen
+        for c, s in enumerate(slope):
+            totals = [t + s * (b[:, c, a] - row[:, c, a]) for a, t in enumerate(totals)]
+        return [t + along * e for t, e in zip(totals, d, strict=True)]
+
+    zero = jnp.zeros((n, lanes), x.dtype)
+    return jnp.stack(_over_others(space, x, species, look, add, [zero] * dim, True), axis=1)
+
+
+def _kernel_sums(pair_kernel, *arguments):
+    return Sums(*pair_kernel.tiled_sums(channels, *arguments))
+
+
+pair_sums.def_jvp(_square_derivative(pair_sums, _square))
+pair_turns.def_jvp(_square_derivative(pair_turns, _square_turns))
+_batched_sums.def_vmap(_batch_rule(_square, _loop_sums, _kernel_sums))
+_batched_turns.def_vmap(_batch_rule(_square_turns, _loop_turns))

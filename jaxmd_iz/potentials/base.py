@@ -153,12 +153,12 @@ class AbstractTwoStatePair(AbstractPairPotential):
     def components(
         self, r2: Float[Array, "*b"], one: Int[Array, "*b"], other: Int[Array, "*b"]
     ) -> tuple[Float[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
-        """φ₁₁, φ₂₂ and φ₁₂ from r²."""
+        """(φ₁₁ + φ₂₂)/2, (φ₁₁ − φ₂₂)/2 and φ₁₂ from r²."""
 
     def pair(self, r2, one, other):
         """φ(r) as (…, 2, 2)."""
-        first, second, off = self.components(r2, one, other)
-        rows_of = [jnp.stack([first, off], axis=-1), jnp.stack([off, second], axis=-1)]
+        mean, half, off = self.components(r2, one, other)
+        rows_of = [jnp.stack([mean + half, off], axis=-1), jnp.stack([off, mean - half], axis=-1)]
         return jnp.stack(rows_of, axis=-2)
 
 

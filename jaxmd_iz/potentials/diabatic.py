@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxmd_iz.checks import must, must_be_number
 from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractTwoStatePair
+from jaxmd_iz.potentials.elementary import at_least, root
 from jaxmd_iz.shapes import Scalar
 
 ONSET = 0.8  # of the cutoff: where the switch begins
@@ -42,7 +43,7 @@ class Gaussian(eqx.Module):
 
     def __call__(self, r: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """g(r), in the dtype of r."""
-        u = (r - self.centre.astype(r.dtype)) / self.width.astype(r.dtype)
+        u = (r - self.centre.astype(r.dtype)) * (1 / self.width.astype(r.dtype))
         return self.amplitude.astype(r.dtype) * jnp.exp(-0.5 * u * u)
 
 
@@ -55,8 +56,10 @@ def switch(r: Float[Array, "*b"], cutoff: float) -> Float[Array, "*b"]:
     """
     if math.isinf(cutoff):
         return jnp.ones_like(r)
-    t = jnp.clip((r - ONSET * cutoff) / ((1.0 - ONSET) * cutoff), 0.0, 1.0)
-    return (1.0 - t) ** 3 * (1.0 + 3.0 * t + 6.0 * t * t)
+    rest = (cutoff - r) * (1.0 / ((1.0 - ONSET) * cutoff))  # 1 − t
+    rest = jnp.where(rest > 1.0, 1.0, jnp.where(rest < 0.0, 0.0, rest))
+    t = 1.0 - rest
+    return rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
 
 
 class TwoStateFluid(AbstractTwoStatePair):
@@ -120,9 +123,9 @@ class TwoStateFluid(AbstractTwoStatePair):
         return jnp.diag(jnp.stack([base, base + self.gap / self.particles]))
 
     def components(self, r2, one, other):
-        """φ, φ + δ/n and c/n."""
-        phi = self.base.pair(r2, one, other)
+        """φ + δ/2n, −δ/2n and c/n."""
         least = 1e-8 * jax.lax.stop_gradient(self.coupling.width.astype(r2.dtype)) ** 2
-        r = jnp.sqrt(jnp.maximum(r2, least))
-        weight = switch(r, self.gaussian_cutoff) / self.particles
-        return phi, phi + weight * self.shift(r), weight * self.coupling(r)
+        r = root(at_least(r2, least))
+        weight = switch(r, self.gaussian_cutoff) * (1 / self.particles)
+        half = 0.5 * weight * self.shift(r)
+        return self.base.pair(r2, one, other) + half, -half, weight * self.coupling(r)

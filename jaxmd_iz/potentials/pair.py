@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.potentials.base import AbstractPairPotential
+from jaxmd_iz.potentials.elementary import at_least, reciprocal
 from jaxmd_iz.shapes import Scalar
 
 TRUNCATIONS = ("cut", "shift", "force_shift")
@@ -40,18 +41,6 @@ def _check_table(name: str, value: Array, positive: bool) -> None:
     lowest = float(number.min())
     word = "be positive" if positive else "not be negative"
     must(lowest > 0 or (lowest == 0 and not positive), name, word, f"it holds {lowest:g}")
-
-
-@jax.custom_jvp
-def reciprocal(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """1/a; its derivatives multiply and do not divide again."""
-    return 1.0 / a
-
-
-@reciprocal.defjvp
-def _slope(primals, tangents):
-    inverse = reciprocal(*primals)
-    return inverse, tangents[0] * inverse * inverse * -1.0
 
 
 def _at(table: Array, one: Array, other: Array) -> Array:
@@ -102,7 +91,7 @@ class AbstractTruncatedPair(AbstractPairPotential):
         inside = r2 < self.cutoff**2
         # a regular r² first, then the kernel, then the mask: gradients of both branches are finite
         least = jax.lax.stop_gradient(self.core * here[-1] ** 2)
-        safe = jnp.maximum(jnp.where(inside, r2, edge), least)
+        safe = at_least(jnp.where(inside, r2, edge), least)
         phi = self.kernel(safe, *here)
         if self.truncation != "cut":
             at_edge = jnp.asarray(edge, r2.dtype)
