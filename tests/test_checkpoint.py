@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxmd_iz as iz
-from jaxmd_iz import checkpoint, chunks, cli, commands, config, interrupts, packing, simulation, store
+from jaxmd_iz import checkpoint, chunks, interrupts, packing, simulation, store
 from jaxmd_iz.checkpoint import BEFORE, NEWEST, Checkpoints
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.integrators import Phase
@@ -76,7 +76,7 @@ def _short_chunks(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 4)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["dense", "list"])
+@pytest.fixture(scope="module")
 def whole(request):
     """Whether lists are used, the uninterrupted run, and the number of its reports."""
     with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +85,12 @@ def whole(request):
         return request.param, small_run(lists=request.param), len(reports)
 
 
-@pytest.mark.parametrize("part", [0.2, 0.4, 0.6, 0.75, 0.9])
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [(False, 0.3), (False, 0.7), (True, 0.2), (True, 0.6), (True, 0.9)],
+    indirect=["whole"],
+    ids=["dense, sampling", "dense, steps", "list, sampling", "list, more sampling", "list, steps"],
+)
 def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path, monkeypatch, part):
     lists, wanted, reports = whole
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -96,6 +101,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path, monkeypatch, part):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("whole", [False], indirect=True)
 def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(whole, tmp_path):
     lists, wanted, _ = whole
     asked = iter([0, 0, 15, 0, 15])
@@ -108,6 +114,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(whole, tmp_path):
     assert_same(small_run(Checkpoints(tmp_path, 1e6), lists), wanted)
 
 
+@pytest.mark.parametrize("whole", [True], indirect=True)
 def test_the_one_before_is_taken_if_the_newest_is_damaged(whole, tmp_path, monkeypatch):
     lists, wanted, reports = whole
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -274,113 +281,3 @@ def test_signals_are_heard_and_the_second_one_ends():
     )
     script += "    time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 143
-
-
-# --- the command ----------------------------------------------------------------------------------------------------
-
-TINY = (
-    *("space.dimensions=2", "density.samples=2", "density.burn_in=4", "density.number=9", "potential.cutoff=1.5"),
-    *("grid.profile=2", "grid.axis=y", "dynamics.steps=2000", "dynamics.every=1000"),
-)
-
-
-def started(out, *options):
-    """The command in a process of its own, that writes a checkpoint after every chunk."""
-    code = "from jaxmd_iz.cli import main; main()"
-    command = ["run", "lj_liquid", "--out", str(out), "--checkpoint-every", "0", *options, "--set", *TINY]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def succeed(process):
-    said = process.communicate()
-    assert process.returncode == 0, said
-
-
-def wait_for(path, process):
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
-def assert_same_files(out, wanted):
-    found, other = store.read_fields(out / "fields.nc"), store.read_fields(wanted / "fields.nc")
-    assert found.identical(other)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "CHUNK", 100)
-        commands.run(config.load("lj_liquid", TINY), out, progress=False)
-    return out
-
-
-def test_a_command_that_is_ended_and_killed_goes_on_bit_for_bit(uninterrupted, tmp_path, monkeypatch):
-    process = started(tmp_path)
-    wait_for(tmp_path / NEWEST, process)
-    process.terminate()
-    said = process.communicate()[1]
-    assert process.returncode == 143
-    assert "Stopped by SIGTERM after" in said and said.endswith("Give the same command with `--resume` to go on.\n")
-    newest = (tmp_path / NEWEST).stat().st_mtime_ns
-    process = started(tmp_path, "--resume")
-    while (tmp_path / NEWEST).stat().st_mtime_ns == newest:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
-    time.sleep(np.random.default_rng().uniform(0, 0.3))
-    process.kill()
-    process.communicate()
-    monkeypatch.setattr(chunks, "CHUNK", 100)
-    settings = config.load("lj_liquid", TINY)
-    commands.run(settings, tmp_path, progress=False, resume=True)
-    assert_same_files(tmp_path, uninterrupted)
-    assert {p.name for p in tmp_path.iterdir()} == {"fields.nc", "summary.json", "report.html"}
-    assert commands.run(settings, tmp_path, resume=True)["finished_before"]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--resume"], "`resume` must find a checkpoint"),
-        (["--checkpoint-every", "-1"], "`checkpoint_every` must be 0 or more"),
-        (["--resume", "--overwrite"], "`resume` must not go with `overwrite`"),
-    ],
-)
-def test_bad_options_are_one_sentence(options, said, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", "lj_liquid", "--out", str(tmp_path), *options])
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and said in error and error.count("\n") == 1
-
-
-def test_keys_and_files_are_what_a_run_depends_on(tmp_path):
-    file = tmp_path / "start.extxyz"
-    file.write_text("one")
-    changes = [f"density.start={file}", "density.number=", "density.number_density=", "space.cell=[5,5,5]"]
-    first = commands.about(config.load("lj_liquid", changes))
-    assert first["density.start"] == "start.extxyz" and first["potential.cutoff"] == "2.5"
-    file.write_text("two")
-    second = commands.about(config.load("lj_liquid", changes))
-    assert {k for k in first if first[k] != second[k]} == {"content of density.start"}
-
-
-@pytest.mark.physical_validation
-def test_fifty_kills_at_random_moments(uninterrupted, tmp_path):
-    rng = np.random.default_rng()
-    for _ in range(50):
-        there = (tmp_path / NEWEST).exists() or (tmp_path / BEFORE).exists()
-        process = started(tmp_path, "--resume" if there else "--overwrite")
-        time.sleep(rng.uniform(2, 9))
-        process.kill()
-        process.communicate()
-        for path in tmp_path.glob("fields*.nc"):
-            store.read_fields(path)
-        for path in tmp_path.glob("checkpoint*.npz"):
-            packing.load(path.read_bytes())
-        if process.returncode == 0:
-            assert_same_files(tmp_path, uninterrupted)
-    succeed(started(tmp_path, "--resume" if (tmp_path / NEWEST).exists() else "--overwrite"))
-    assert_same_files(tmp_path, uninterrupted)
