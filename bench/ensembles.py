@@ -1,0 +1,54 @@
+"""Many small systems at once, all pairs, float32: whole trajectories against peers, and two states against one."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+from bench import peers
+from bench.systems import CUTOFF, fluid, lattices, on_devices, ours
+from bench.timing import alternating, cores, on_gpu, row
+
+STEP = 0.002
+#: Atoms of a batch, and the ratios asked for against jax-md and against `vmap(grad)`, by particles of a system.
+CPU = {64: (65536, "≥ 40", None), 256: (32768, "≥ 20", None)}
+GPU = {64: (262144, "≥ 15", None), 256: (262144, None, "≥ 6"), 1024: (262144, None, "≥ 5")}
+
+
+def ensembles(quick: bool) -> Iterator[dict]:
+    """Atom-steps per second of velocity Verlet.
+
+    jax-md is run as it comes, by `vmap` on one device with every processor, and cut over the devices that ours has.
+    """
+    for n, (atoms, of_jax_md, of_naive) in (GPU if on_gpu() else CPU).items():
+        x, edge = lattices(n, (atoms // 4 if quick else atoms) // n)
+        cutoff = min(CUTOFF, edge / 2)
+        sides = {
+            "ours": on_devices(ours(fluid(n, edge, jnp.float32), x, None, STEP)),
+            "vmap(grad)": on_devices(peers.naive_ensemble(x, edge, cutoff, STEP)),
+        }
+        targets = {"vmap(grad)": of_naive, "jax-md": of_jax_md, "jax-md cut over our devices": of_jax_md}
+        if "jax_md" in peers.installed():
+            sides["jax-md"] = peers.jax_md_ensemble(x, edge, cutoff, STEP)
+            if jax.device_count() > 1:
+                sides["jax-md cut over our devices"] = on_devices(peers.jax_md_ensemble(x, edge, cutoff, STEP))
+        taken = alternating(sides, 10, 2 if quick else 5)
+        speed = {name: len(x) * n / seconds for name, seconds in taken.items()}
+        where = "" if on_gpu() else f", {cores()} cores" if cores() > 1 else ", 1 core"
+        for name in [name for name in targets if name in sides]:
+            label = f"ensemble n={n}{where}, against {name}"
+            placed = {"line": f"ensembles, {name}", "at": n}
+            yield row(label, speed["ours"], "atom-steps/s", speed[name], targets[name], **placed)
+
+
+def states(quick: bool) -> Iterator[dict]:
+    """A step on the upper surface of a two-state fluid in steps of one state, float32, all pairs."""
+    for n, batch in ((64, 128),) if quick else ((64, 256), (256, 32)):
+        x, edge = lattices(n, batch)
+        kinds = {"scalar": (1, "none"), "none": (2, "none"), "paper": (2, "paper")}
+        sides = {name: ours(fluid(n, edge, jnp.float32, *kind), x, None, STEP) for name, kind in kinds.items()}
+        taken = alternating({name: on_devices(side) for name, side in sides.items()}, 5, 2 if quick else 4)
+        cost = {name: 1e6 * seconds / batch for name, seconds in taken.items()}
+        for correction, target in (("none", "≤ 2"), ("paper", "≤ 6")):
+            label = f"two-state step ({correction}) in scalar steps, n={n}"
+            yield row(label, cost[correction], "µs", cost["scalar"], target, line=f"two states, {correction}", at=n)
