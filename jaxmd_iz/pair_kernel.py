@@ -5,6 +5,8 @@ sums once. In single precision the positions in an orthorhombic cell are integer
 wraps to the nearest image by itself, and two rounding steps of every pair are saved.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxmd_iz.space import AbstractSpace, Periodic
 
-ROWS = 64  # particles of a program: a multiple of two warps
-COLUMNS = {1: 16, 3: 8}  # others at once, by channels: what fits into registers
+ROWS = 64  # particles of a program: two warps
+COLUMNS = 16  # others at once where a pair has four sums or fewer; half as many where it has more, for the registers
 TURN = 2.0**32
 
 
@@ -25,104 +27,91 @@ def takes(potential: eqx.Module) -> bool:
 
 
 def tiled_sums(
-    functions,
+    look: Callable,
     potential: eqx.Module,
     space: AbstractSpace,
     x: Float[Array, "B n D"],
     species: Int[Array, " n"],
-    b: Float[Array, "B n"] | None,
+    b: Float[Array, "B n k"],
     interpret: bool = False,
-) -> tuple[Float[Array, "B c n"], Float[Array, "B c n D"], Float[Array, "B c n D"] | None]:
-    """½ Σ_m φ_c, Σ_m φ′_c d and Σ_m b_m φ′_c d of every particle, φ′ = ∂φ/∂(r²).
+) -> Float[Array, "B s n"]:
+    """Σ_m of s functions of every bond n → m.
 
     Args:
-        functions: (potential, r², species of one, of the other) ↦ the channels φ_c, arrays like r².
+        look: (potential, d, r², species of one, of the other, b of one, of the other) ↦ s arrays like r²; d and b are
+            D and k arrays, those of one (rows, 1), those of the other (1, columns). 0 is taken between a particle and
+            itself, where r² = 1.
         potential: with numbers as parameters.
         space: for the nearest images.
         x: (B, n, D).
         species: (n,).
-        b: (B, n) weights, or None.
+        b: (B, n, k) numbers of the particles; k may be 0.
         interpret: run the kernel as plain operations on any device, to test it.
 
     Returns:
-        (B, c, n), (B, c, n, D), (B, c, n, D) or None.
+        (B, s, n).
     """
     batch, n, dim = x.shape
-    count = len(jax.eval_shape(lambda r2: functions(potential, r2, species[:1], species[:1]), x[0, :1, 0]))
-    rows, columns = ROWS, COLUMNS.get(count, 8)
-    room = -(-n // rows) * rows
+    extra, dtype = b.shape[2], x.dtype
     place, scale = x, None
-    if isinstance(space, Periodic) and space.orthorhombic and x.dtype == jnp.float32:
+    if isinstance(space, Periodic) and space.orthorhombic and dtype == jnp.float32:
         place, scale = _integers(x, space)
     numbers, rest = eqx.partition(potential, eqx.is_array)
     leaves, tree = jax.tree.flatten(numbers)
-    inputs = [jnp.pad(jnp.moveaxis(place, 2, 1), ((0, 0), (0, 0), (0, room - n)))]
-    inputs += [jnp.pad(species.astype(jnp.int32), (0, room - n))] + [leaf.reshape(1) for leaf in leaves]
-    inputs += [] if b is None else [jnp.pad(b, ((0, 0), (0, room - n)))]
-    kinds = 1 if b is None else 2
+    kind = jax.ShapeDtypeStruct((1, 1), dtype)
+    one = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    count = len(jax.eval_shape(look, potential, (kind,) * dim, kind, one, one, (kind,) * extra, (kind,) * extra))
+    columns = COLUMNS if count <= 4 else COLUMNS // 2
+    room = -(-n // ROWS) * ROWS
+    fill = ((0, 0), (0, 0), (0, room - n))
+    inputs = [jnp.pad(species.astype(jnp.int32), (0, room - n)), jnp.pad(jnp.moveaxis(place, 2, 1), fill)]
+    inputs += [jnp.pad(jnp.moveaxis(b, 2, 1), fill)] if extra else []
+    inputs += [leaf.reshape(1) for leaf in leaves]
 
-    def kernel(x_ref, species_ref, *refs):
-        own = jax.tree.unflatten(tree, [ref[0] for ref in refs[: len(leaves)]])
-        here = eqx.combine(own, rest)
-        b_ref, out = (None, refs[len(leaves) :]) if b is None else (refs[len(leaves)], refs[len(leaves) + 1 :])
-        first = pl.program_id(1) * rows
-        row = first + jnp.arange(rows, dtype=jnp.int32)
-        mine = [x_ref[c, pl.ds(first, rows)][:, None] for c in range(dim)]
-        one = jnp.broadcast_to(species_ref[pl.ds(first, rows)][:, None], (rows, columns))
+    def kernel(species_ref, x_ref, *refs):
+        b_ref, leaf_refs = refs[0], refs[1 if extra else 0 : -1]  # without b the first is not read
+        here = eqx.combine(jax.tree.unflatten(tree, [ref[0] for ref in leaf_refs]), rest)
+        first = pl.program_id(1) * ROWS
+        row = first + jnp.arange(ROWS, dtype=jnp.int32)
+        mine = pl.ds(first, ROWS)
+        at = [x_ref[a, mine][:, None] for a in range(dim)]
+        own = tuple(b_ref[k, mine][:, None] for k in range(extra))
+        kinds = jnp.broadcast_to(species_ref[mine][:, None], (ROWS, columns))
 
         def body(tile, totals):
-            at = tile * columns
-            column = at + jnp.arange(columns, dtype=jnp.int32)
-            d = tuple(a - x_ref[c, pl.ds(at, columns)][None, :] for c, a in enumerate(mine))
-            d = (
-                space.wrap(d, _nearest)
-                if scale is None
-                else tuple(a.astype(x.dtype) * s for a, s in zip(d, scale, strict=True))
-            )
+            column = tile * columns + jnp.arange(columns, dtype=jnp.int32)
+            others = pl.ds(tile * columns, columns)
+            d = tuple(mine - x_ref[a, others][None, :] for a, mine in enumerate(at))
+            if scale is None:
+                d = space.wrap(d, _nearest)
+            else:
+                d = tuple(a.astype(dtype) * s for a, s in zip(d, scale, strict=True))
             bond = (row[:, None] != column[None, :]) & (column < n)[None, :]
             r2 = jnp.where(bond, sum(a * a for a in d), 1.0)
-            other = jnp.broadcast_to(species_ref[pl.ds(at, columns)][None, :], (rows, columns))
-            value, slope = jax.jvp(lambda s: functions(here, s, one, other), (r2,), (jnp.ones_like(r2),))
-            values, slopes = totals
-            values = tuple(was + jnp.where(bond, v, 0.0) for was, v in zip(values, value, strict=True))
-            factors = [jnp.where(bond, s, 0.0) for s in slope]
-            if b_ref is not None:
-                factors += [f * b_ref[pl.ds(at, columns)][None, :] for f in factors]
-            slopes = tuple(
-                tuple(was + f * a for was, a in zip(old, d, strict=True))
-                for old, f in zip(slopes, factors, strict=True)
-            )
-            return values, slopes
+            other = jnp.broadcast_to(species_ref[others][None, :], (ROWS, columns))
+            seen = look(here, d, r2, kinds, other, own, tuple(b_ref[k, others][None, :] for k in range(extra)))
+            return tuple(t + jnp.where(bond, s, 0.0) for t, s in zip(totals, seen, strict=True))
 
-        zero = jnp.zeros((rows, columns), x.dtype)
-        begin = ((zero,) * count, ((zero,) * dim,) * (kinds * count))
-        values, slopes = jax.lax.fori_loop(0, room // columns, body, begin)
-        for c in range(count):
-            out[0][c, :] = jnp.sum(values[c], axis=1) / 2
-        for k in range(kinds * count):
-            for a in range(dim):
-                out[1][k, a, :] = jnp.sum(slopes[k][a], axis=1)
+        zero = jnp.zeros((ROWS, columns), dtype)
+        totals = jax.lax.fori_loop(0, room // columns, body, (zero,) * count)
+        for k, total in enumerate(totals):
+            refs[-1][k, :] = jnp.sum(total, axis=1)
 
-    each = pl.BlockSpec((1,), lambda i, j: (0,))
-    specs = [pl.BlockSpec((None, dim, room), lambda i, j: (i, 0, 0)), pl.BlockSpec((room,), lambda i, j: (0,))]
-    specs += [each] * len(leaves) + ([] if b is None else [pl.BlockSpec((None, room), lambda i, j: (i, 0))])
-    values, slopes = pl.pallas_call(
+    def whole(size):
+        return pl.BlockSpec((None, size, room), lambda i, j: (i, 0, 0))
+
+    found = pl.pallas_call(
         kernel,
-        grid=(batch, room // rows),
-        in_specs=specs,
-        out_specs=[
-            pl.BlockSpec((None, count, rows), lambda i, j: (i, 0, j)),
-            pl.BlockSpec((None, kinds * count, dim, rows), lambda i, j: (i, 0, 0, j)),
-        ],
-        out_shape=[
-            jax.ShapeDtypeStruct((batch, count, room), x.dtype),
-            jax.ShapeDtypeStruct((batch, kinds * count, dim, room), x.dtype),
-        ],
+        grid=(batch, room // ROWS),
+        in_specs=[pl.BlockSpec((room,), lambda i, j: (0,)), whole(dim)]
+        + ([whole(extra)] if extra else [])
+        + [pl.BlockSpec((1,), lambda i, j: (0,))] * len(leaves),
+        out_specs=pl.BlockSpec((None, count, ROWS), lambda i, j: (i, 0, j)),
+        out_shape=jax.ShapeDtypeStruct((batch, count, room), dtype),
         compiler_params=None if interpret else triton.CompilerParams(num_warps=4, num_stages=1),
         interpret=interpret,
     )(*inputs)
-    slopes = jnp.moveaxis(slopes[..., :n], 2, 3)
-    return values[..., :n], slopes[:, :count], None if b is None else slopes[:, count:]
+    return found[..., :n]
 
 
 def _nearest(a: Array) -> Array:

@@ -116,7 +116,7 @@ def _batched_turns(potential, space, x, species, b):
     return _square_turns(potential, space, x, species, b)
 
 
-def _batch_rule(square, loop, kernel=None):
+def _batch_rule(square, loop, kernel):
     """Many systems by a loop over j of arrays (n, lanes), or by a kernel; by the n × n form if parameters differ."""
 
     def rule(size, batched, potential, space, x, species, b):
@@ -127,11 +127,11 @@ def _batch_rule(square, loop, kernel=None):
         x = x if batched[2] else jnp.broadcast_to(x[None], (size, *x.shape))
         if b is not None:
             b = b if batched[4] else jnp.broadcast_to(b[None], (size, *b.shape))
-        if kernel is not None and jax.default_backend() == "gpu":
+        if jax.default_backend() == "gpu":
             from jaxmd_iz import pair_kernel  # Pallas takes a second to import
 
             if pair_kernel.takes(potential):
-                found = kernel(pair_kernel, potential, space, x, species, b)
+                found = kernel(pair_kernel.tiled_sums, potential, space, x, species, b)
                 return found, jax.tree.map(lambda _: True, found)
         rounds = -(-size * x.dtype.itemsize // ROW)
         lanes = -(-size // rounds)
@@ -275,11 +275,43 @@ def _loop_turns(potential, space, x, species, b):
     return jnp.stack(_over_others(space, x, species, look, add, [zero] * dim, True), axis=1)
 
 
-def _kernel_sums(pair_kernel, *arguments):
-    return Sums(*pair_kernel.tiled_sums(channels, *arguments))
+# --- on a GPU -----------------------------------------------------------------------------------------------------
+
+
+def _kernel_sums(tiled_sums, potential, space, x, species, b):
+    """`pair_sums` of a batch."""
+    count, dim = 1 if potential.states == 1 else 3, x.shape[2]
+
+    def look(potential, d, r2, one, other, own, weight):
+        value, slope = slopes(lambda s: channels(potential, s, one, other), r2)
+        sums = [s * a for s in slope for a in d]
+        return [*value, *sums, *(weight[0] * s for s in sums if weight)]
+
+    weights = jnp.zeros((*x.shape[:2], 0), x.dtype) if b is None else b[..., None]
+    found = tiled_sums(look, potential, space, x, species, weights)
+    value, *rows = jnp.split(found, [count, count + count * dim], axis=1)
+    rows = [jnp.swapaxes(r.reshape(len(x), count, dim, -1), 2, 3) for r in rows if r.shape[1]]
+    return Sums(value / 2, rows[0], None if b is None else rows[1])
+
+
+def _kernel_turns(tiled_sums, potential, space, x, species, b):
+    """`pair_turns` of a batch."""
+    count, dim = b.shape[2:]
+
+    def look(potential, d, r2, one, other, own, weight):
+        _, slope, curvature = curvatures(lambda s: channels(potential, s, one, other), r2)
+        gap = [o - w for o, w in zip(own, weight, strict=True)]
+        total = [jnp.zeros_like(r2) for _ in d]
+        for c in range(count):
+            apart = gap[c * dim : (c + 1) * dim]
+            along = 4.0 * curvature[c - count] * sum(g * a for g, a in zip(apart, d, strict=True))
+            total = [t + 2.0 * slope[c - count] * g + along * a for t, g, a in zip(total, apart, d, strict=True)]
+        return total
+
+    return jnp.swapaxes(tiled_sums(look, potential, space, x, species, b.reshape(*b.shape[:2], -1)), 1, 2)
 
 
 pair_sums.def_jvp(_square_derivative(pair_sums, _square))
 pair_turns.def_jvp(_square_derivative(pair_turns, _square_turns))
 _batched_sums.def_vmap(_batch_rule(_square, _loop_sums, _kernel_sums))
-_batched_turns.def_vmap(_batch_rule(_square_turns, _loop_turns))
+_batched_turns.def_vmap(_batch_rule(_square_turns, _loop_turns, _kernel_turns))

@@ -1,5 +1,7 @@
 """The GPU kernel of pair sums: equal to the n × n form, run as plain operations here; and it lowers for CUDA."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 
 import jaxmd_iz as iz
 from jaxmd_iz import pair_kernel
-from jaxmd_iz.pair_loop import _square, channels, pair_sums
+from jaxmd_iz.pair_loop import _kernel_sums, _kernel_turns, _square, _square_turns, pair_sums
 
+INTERPRETED = functools.partial(pair_kernel.tiled_sums, interpret=True)
 N = 67  # more than one program, and no multiple of a tile
 SPACES = {
     "free": iz.Free(3),
@@ -41,12 +44,23 @@ def test_kernel_equals_the_square_form(where, states, weighted):
     x, b = _case(space, jnp.float64)
     b = b if weighted else None
     species = jnp.zeros(N, int)
-    found = pair_kernel.tiled_sums(channels, potential, space, x, species, b, interpret=True)
+    found = _kernel_sums(INTERPRETED, potential, space, x, species, b)
     axes = (None, None, 0, None, None if b is None else 0)
     expected = jax.vmap(_square, axes)(potential, space, x, species, b)
-    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(tuple(expected)), strict=True):
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         # sums of 66 terms in another order; the largest is ~100 times the result
         np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-12 * float(jnp.abs(e).max()))
+
+
+@pytest.mark.parametrize("where", ["orthorhombic", "plane"])
+def test_kernel_of_turns_equals_the_square_form(where):
+    space, potential = SPACES[where], _potential(2)
+    x, _ = _case(space, jnp.float64)
+    b = jnp.asarray(np.random.default_rng(4).normal(size=(*x.shape[:2], 2, x.shape[2])))
+    species = jnp.zeros(N, int)
+    found = _kernel_turns(INTERPRETED, potential, space, x, species, b)
+    expected = jax.vmap(_square_turns, (None, None, 0, None, 0))(potential, space, x, species, b)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * float(jnp.abs(expected).max()))
 
 
 def test_integer_positions_keep_single_precision():
@@ -54,13 +68,15 @@ def test_integer_positions_keep_single_precision():
     x, _ = _case(space, jnp.float64)
     x = x.astype(jnp.float32)
     species = jnp.zeros(N, int)
-    found = pair_kernel.tiled_sums(channels, potential, space, x, species, None, interpret=True)
+    found = _kernel_sums(INTERPRETED, potential, space, x, species, None)
     exact = jax.vmap(_square, (None, None, 0, None, None))(potential, space, x.astype(jnp.float64), species, None)
     plain = jax.vmap(_square, (None, None, 0, None, None))(potential, space, x, species, None)
-    assert found[1].dtype == jnp.float32
+    assert found.slope.dtype == jnp.float32
     scale = float(jnp.abs(exact.slope).max())
     # differences of integers are wrong by 2⁻³² of an edge, those of x ~ 20 by one rounding: one as good as the other
-    error, other = (float(jnp.abs(s.astype(jnp.float64) - exact.slope).max()) / scale for s in (found[1], plain.slope))
+    error, other = (
+        float(jnp.abs(s.astype(jnp.float64) - exact.slope).max()) / scale for s in (found.slope, plain.slope)
+    )
     assert error < 2 * other + 1e-7
 
 
@@ -72,10 +88,14 @@ def test_kernel_lowers_for_cuda(states, dtype):
     species = jnp.zeros(N, int)
 
     def run(x, b):
-        return pair_kernel.tiled_sums(channels, potential, space, x, species, b if states == 2 else None)
+        sums = _kernel_sums(pair_kernel.tiled_sums, potential, space, x, species, b if states == 2 else None)
+        if states == 1:
+            return sums
+        fields = jnp.broadcast_to(b[:, :, None, None], (*b.shape, 2, 3))
+        return sums, _kernel_turns(pair_kernel.tiled_sums, potential, space, x, species, fields)
 
     text = jax.jit(run).trace(x, b).lower(lowering_platforms=("cuda",)).as_text()
-    assert "triton" in text
+    assert text.count("__gpu$xla.gpu.triton") == states
 
 
 def test_a_batch_on_a_gpu_takes_the_kernel(monkeypatch):
