@@ -1,5 +1,6 @@
 """Fields as xarray datasets in the user's units, and files that are written whole or not at all."""
 
+import io
 import json
 import math
 import os
@@ -198,8 +199,8 @@ def whole(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         os.replace(part, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as RuntimeError
-        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+    except OSError as error:
+        reason = (error.strerror or str(error)).rstrip(".")
         message = f"Argument `path` must name a file that can be written, but `{path}` cannot: {reason}."
         raise InputError(message) from error
     finally:
@@ -254,8 +255,14 @@ def write_netcdf(dataset: Any, path: str | Path) -> None:
     Raises:
         InputError: if it cannot be written.
     """
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
     with whole(Path(path)) as part:
-        dataset.to_netcdf(part, engine="h5netcdf")
+        memory = io.BytesIO()  # HDF5 itself may crash where a disk is full
+        with h5netcdf.File(memory, "w") as file:
+            dataset.dump_to_store(H5NetCDFStore(file))
+        part.write_bytes(memory.getbuffer())
 
 
 def read_fields(path: str | Path):

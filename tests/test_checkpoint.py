@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import jaxmd_iz as iz
 from jaxmd_iz import checkpoint, chunks, interrupts, packing, simulation, store
@@ -202,6 +203,8 @@ def test_a_full_disk_leaves_what_was_there(left):
             run.put("run", {"x": jnp.ones(10_000)}, "later")
         with pytest.raises(InputError, match="can be written"):
             store.write_text("x" * 100_000, left / "report.html")
+        with pytest.raises(InputError, match=r"can be written, but .* cannot: File too large\.$"):
+            store.write_netcdf(xr.Dataset({"rho": ("y", np.arange(100_000))}), left / "fields.nc")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (left / NEWEST).read_bytes() == good
