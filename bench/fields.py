@@ -39,7 +39,7 @@ class Look:
         """The largest relative residual of mass, momentum and energy at four of the points."""
         one, state = jax.tree.map(lambda a: a[None], (self.x, self.p, self.near)), jnp.zeros(1, int)
         frame = jnp.zeros(3, self.x.dtype)
-        worst = worst_residual(self.system, self.y, self.mollifier, 4, frame, *one[:2], state, one[2])
+        worst = worst_residual(self.system, [(self.y, self.mollifier)], 4, frame, *one[:2], state, one[2])
         return float(jnp.max(worst))
 
 

@@ -4,6 +4,8 @@
 Time derivatives by `jvp` along the flow, divergences by `jacfwd` in y. Nothing is integrated in time.
 """
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -115,15 +117,15 @@ def relative_residual(terms: tuple[Array, Array, Array]) -> Residual:
 
 
 @eqx.filter_jit
-def _residuals(system, y, x, p, k, w, mollifier, lists):
-    r = relative_residual(balance_terms(system, y, x, p, k, w, mollifier, lists))
-    return jnp.stack([r.mass, r.momentum, r.energy])
+def _residuals(system, grids, x, p, k, w, lists):
+    """One program for all grids, so that what they share is compiled and computed once."""
+    found = [relative_residual(balance_terms(system, y, x, p, k, w, m, lists)) for y, m in grids]
+    return jnp.max(jnp.stack([jnp.stack([r.mass, r.momentum, r.energy]) for r in found]), axis=0)
 
 
 def worst_residual(
     system: System,
-    y: Float[Array, "Y D"],
-    mollifier: AbstractMollifier,
+    grids: Sequence[tuple[Float[Array, "Y D"], AbstractMollifier]],
     points: int,
     w: Float[Array, " D"],
     x: Float[Array, "B n D"],
@@ -131,23 +133,27 @@ def worst_residual(
     states: Int[Array, " B"],
     neighbours: Neighbours | None = None,
 ) -> Float[Array, " 3"]:
-    """The largest relative residual of mass, momentum and energy over phase points, each at some of the points y.
+    """The largest relative residual of mass, momentum and energy over phase points, each at some points of every grid.
 
     Args:
         system: what moves.
-        y: field points, of which `points` evenly spaced ones are taken; a smaller grid is shifted to make up for it.
-        mollifier: at y.
-        points: number of points.
+        grids: field points y and the mollifier at them.
+        points: number of points, evenly spaced ones of y; a smaller grid is shifted to make up for it.
         w: frame of the heat flux.
         x, p, states: B phase points, each on its surface.
         neighbours: lists with leading axis B, or None.
     """
+    some = tuple((_points(y, points, mollifier), mollifier) for y, mollifier in grids)
+    worst = jnp.zeros(3, w.dtype)
+    for b in range(x.shape[0]):
+        nl = jax.tree.map(lambda a, b=b: a[b], neighbours)
+        worst = jnp.maximum(worst, _residuals(system, some, x[b], p[b], states[b], w, nl))
+    return worst
+
+
+def _points(y, points, mollifier):
     count = y.shape[0]
     y = y[np.unique(np.linspace(0, count - 1, min(points, count)).astype(int))]
     if count < points:  # a small grid: look between its points too
         y = jnp.concatenate([y + s * 0.37 * mollifier.radius / (1 + points) for s in range(-(-points // count))])
-    worst = jnp.zeros(3, w.dtype)
-    for b in range(x.shape[0]):
-        nl = jax.tree.map(lambda a, b=b: a[b], neighbours)
-        worst = jnp.maximum(worst, _residuals(system, y, x[b], p[b], states[b], w, mollifier, nl))
-    return worst
+    return y
