@@ -32,7 +32,7 @@ def ensembles(quick: bool) -> Iterator[dict]:
             sides["jax-md"] = peers.jax_md_ensemble(x, edge, cutoff, STEP)
             if jax.device_count() > 1:
                 sides["jax-md cut over our devices"] = on_devices(peers.jax_md_ensemble(x, edge, cutoff, STEP))
-        taken = alternating(sides, 10, 2 if quick else 5)
+        taken = alternating(sides, 10, 2 if quick else 12)
         speed = {name: len(x) * n / seconds for name, seconds in taken.items()}
         where = "" if on_gpu() else f", {cores()} cores" if cores() > 1 else ", 1 core"
         for name in [name for name in targets if name in sides]:
@@ -47,7 +47,7 @@ def states(quick: bool) -> Iterator[dict]:
         x, edge = lattices(n, batch)
         kinds = {"scalar": (1, "none"), "none": (2, "none"), "paper": (2, "paper")}
         sides = {name: ours(fluid(n, edge, jnp.float32, *kind), x, None, STEP) for name, kind in kinds.items()}
-        taken = alternating({name: on_devices(side) for name, side in sides.items()}, 5, 2 if quick else 4)
+        taken = alternating({name: on_devices(side) for name, side in sides.items()}, 5, 2 if quick else 8)
         cost = {name: 1e6 * seconds / batch for name, seconds in taken.items()}
         for correction, target in (("none", "≤ 2"), ("paper", "≤ 6")):
             label = f"two-state step ({correction}) in scalar steps, n={n}"
