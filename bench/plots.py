@@ -33,7 +33,7 @@ def draw(rows: list[dict], folder: Path) -> list[Path]:
         axes.barh([f"{row['name']}  {row['target']}" for row in asked], [row["ratio"] for row in asked], color=colours)
         bounds = [float(row["target"].split()[1]) for row in asked]
         axes.plot(bounds, range(len(asked)), "k|", markersize=12, label="target")
-        axes.set(xscale="log", xlim=(0.3, None), xlabel="ratio, ours to peer (green: target reached)")
+        axes.set(xscale="log", xlim=(0.1, None), xlabel="ratio, ours to peer (green: target reached)")
         axes.invert_yaxis()
         axes.legend()
         keep(figure, "ratios.png")
