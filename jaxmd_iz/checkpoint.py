@@ -139,6 +139,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes the checkpoints of a run that has finished, and what a killed one left unfinished in the folder."""
+        self.opened, self.parts = False, {}
         if not is_first():
             return
         with suppress(OSError):
