@@ -1,9 +1,10 @@
-"""Sums over all pairs of many small systems at once: one pass over j, with the batch as the fastest axis.
+"""Sums over all pairs of many small systems at once: each pair once, with the batch as the fastest axis.
 
 What pair forces need of Vⁿ = ½ Σ_m φ_c(r_nm), c a channel: its value, Σ_m φ′_c d and Σ_m b_m φ′_c d, φ′ = ∂φ/∂(r²);
 and, for energies that hold ∇V, the sum of `pair_turns`. One system takes the n × n form; a batch under `vmap` goes
-through a loop over j of arrays (n, batch), so that nothing of n × n is stored and every operation is long and
-contiguous, or on a GPU through `pair_kernel`. Derivatives are those of the n × n form.
+through a loop over distances s in the row of particles, n with n + s, of arrays (n, batch): nothing of n × n is
+stored and every operation is long and contiguous; or on a GPU through `pair_kernel`. Derivatives are those of the
+n × n form.
 """
 
 from collections.abc import Callable
@@ -117,7 +118,7 @@ def _batched_turns(potential, space, x, species, b):
 
 
 def _batch_rule(square, loop, kernel):
-    """Many systems by a loop over j of arrays (n, lanes), or by a kernel; by the n × n form if parameters differ."""
+    """Many systems by a loop of arrays (n, lanes), or by a kernel; by the n × n form if parameters differ."""
 
     def rule(size, batched, potential, space, x, species, b):
         if any(jax.tree.leaves((batched[0], batched[1], batched[3]))):
@@ -187,92 +188,84 @@ def _square_turns(potential, space, x, species, b):
     return jnp.stack([jnp.sum(jnp.where(here, t, 0.0), axis=1) for t in total], axis=-1)
 
 
-# --- one j at a time ----------------------------------------------------------------------------------------------
+# --- one distance along the row at a time -------------------------------------------------------------------------
 
 
-def _over_others(space, x, species, look, add, zero, carried):
-    """Totals over all j: look(j, d, r², is a bond, φ's species) gives what add(totals, seen) adds.
+def _over_pairs(space, x, species, b, look):
+    """Totals over the bonds of every particle, each pair seen once: n with n + s, for s up to n/2, cyclically.
 
-    If `carried`, what was seen is added one turn later: XLA would otherwise compute it anew for each of the totals.
+    look(d, r², a function that is `once`, φ's species, b of one, b of the other) gives arrays (n, lanes) that one gets
+    and arrays that the other gets. x is (n, D, lanes), b a tree of arrays (n, …, lanes).
     """
     n, dim, lanes = x.shape
-    parts = tuple(x[:, a] for a in range(dim))
-    number, one = jnp.arange(n), jnp.broadcast_to(species[:, None], (n, lanes))
+    here = (tuple(x[:, a] for a in range(dim)), jnp.broadcast_to(species[:, None], (n, lanes)), b)
+    twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), here)
 
-    def see(j):
-        d = space.wrap(tuple(p - jax.lax.dynamic_index_in_dim(p, j, 0) for p in parts))
-        here = jnp.broadcast_to((number != j)[:, None], (n, lanes))
-        r2 = jnp.where(here, sum(a * a for a in d), 1.0)
-        other = jnp.broadcast_to(species[j], (n, lanes))
-        return look(j, d, r2, here, lambda potential: lambda s: channels(potential, s, one, other))
+    def see(s):
+        there = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, s, n), twice)
+        d = space.wrap(tuple(p - q for p, q in zip(here[0], there[0], strict=True)))
+        r2 = sum(a * a for a in d)
+        some = 1.0 + jnp.where(r2 < 8.0, r2, 8.0)
 
-    if not carried:
-        return jax.lax.fori_loop(0, n, lambda j, totals: add(totals, see(j)), zero)
+        def once(f):  # XLA stores a quotient; what is cheaper it computes anew for each of the sums
+            return f * some / some
 
-    def body(j, carry):
-        totals, seen = carry
-        return add(totals, seen), see(j)
+        return look(d, r2, once, lambda potential: lambda t: channels(potential, t, here[1], there[1]), b, there[2])
 
-    totals, seen = jax.lax.fori_loop(1, n, body, (zero, see(jnp.zeros((), number.dtype))))
-    return add(totals, seen)
+    def body(s, totals):
+        first, second = see(s)
+        ones = [t + f for t, f in zip(totals[0], first, strict=True)]
+        others = [
+            jax.lax.dynamic_update_slice_in_dim(t, jax.lax.dynamic_slice_in_dim(t, s, n) + f, s, 0)
+            for t, f in zip(totals[1], second, strict=True)
+        ]
+        return ones, others
+
+    count = len(jax.eval_shape(see, 1)[0])
+    zero = ([jnp.zeros((n, lanes), x.dtype)] * count, [jnp.zeros((2 * n, lanes), x.dtype)] * count)
+    ones, others = jax.lax.fori_loop(1, (n + 1) // 2, body, zero)
+    found = [a + b[:n] + b[n:] for a, b in zip(ones, others, strict=True)]
+    if n % 2:
+        return found
+    return [a + f for a, f in zip(found, see(n // 2)[0], strict=True)]  # seen from both ends
 
 
 def _loop_sums(potential, space, x, species, b):
     """`pair_sums` of x (n, D, lanes) and b (n, lanes); lanes last in the result."""
-    n, dim, lanes = x.shape
-    count = 1 if potential.states == 1 else 3
+    dim, count = x.shape[1], 1 if potential.states == 1 else 3
 
-    def look(j, d, r2, here, phi):
+    def look(d, r2, once, phi, own, other):
         value, slope = slopes(phi(potential), r2)
-        weight = None if b is None else jax.lax.dynamic_index_in_dim(b, j, 0)
-        return [jnp.where(here, v, 0.0) for v in value], [jnp.where(here, s, 0.0) for s in slope], d, weight
+        pulls = [f * a for f in map(once, slope) for a in d]
+        first, second = [*value, *pulls], [*value, *(-f for f in pulls)]
+        if own is None:
+            return first, second
+        return first + [other * f for f in pulls], second + [-own * f for f in pulls]
 
-    def add(totals, seen):
-        value, slope, d, weight = seen
-        values, sums, weighted = totals
-        values = [t + v for t, v in zip(values, value, strict=True)]
-        sums = [[t + s * a for t, a in zip(row, d, strict=True)] for row, s in zip(sums, slope, strict=True)]
-        if weight is not None:
-            weighted = [
-                [t + weight * s * a for t, a in zip(row, d, strict=True)]
-                for row, s in zip(weighted, slope, strict=True)
-            ]
-        return values, sums, weighted
+    found = _over_pairs(space, x, species, b, look)
 
-    zero = jnp.zeros((n, lanes), x.dtype)
-    rows = [[zero] * dim for _ in range(count)]
-    values, sums, weighted = _over_others(
-        space, x, species, look, add, ([zero] * count, rows, None if b is None else rows), count > 1
-    )
+    def rows(k):
+        return jnp.stack([jnp.stack(found[count + dim * c :][:dim], axis=1) for c in range(k, k + count)])
 
-    def stacked(rows):
-        return jnp.stack([jnp.stack(row, axis=1) for row in rows])
-
-    return Sums(jnp.stack(values) / 2, stacked(sums), None if weighted is None else stacked(weighted))
+    return Sums(jnp.stack(found[:count]) / 2, rows(0), None if b is None else rows(count))
 
 
 def _loop_turns(potential, space, x, species, b):
     """`pair_turns` of x (n, D, lanes) and b (n, c, D, lanes); lanes last in the result."""
-    n, dim, lanes = x.shape
-    count, axes = b.shape[1], range(dim)
+    count, dim = b.shape[1:3]
 
-    def look(j, d, r2, here, phi):
+    def look(d, r2, once, phi, own, other):
         _, slope, curvature = curvatures(phi(potential), r2)
-        row = jax.lax.dynamic_index_in_dim(b, j, 0)
-        along = jnp.zeros_like(r2)
-        for c in range(-count, 0):
-            along = along + 4.0 * curvature[c] * sum((b[:, c, a] - row[:, c, a]) * d[a] for a in axes)
-        slope = [jnp.where(here, 2.0 * s, 0.0) for s in slope[-count:]]
-        return slope, jnp.where(here, along, 0.0), d, row
+        gap = [[own[:, c, a] - other[:, c, a] for a in range(dim)] for c in range(count)]
+        bent = [
+            4.0 * k * sum(g * a for g, a in zip(row, d, strict=True))
+            for k, row in zip(curvature[-count:], gap, strict=True)
+        ]
+        along, turned = once(sum(bent)), [once(2.0 * s) for s in slope[-count:]]
+        first = [along * a + sum(s * row[k] for s, row in zip(turned, gap, strict=True)) for k, a in enumerate(d)]
+        return first, [-f for f in first]
 
-    def add(totals, seen):
-        slope, along, d, row = seen
-        for c, s in enumerate(slope):
-            totals = [t + s * (b[:, c, a] - row[:, c, a]) for a, t in enumerate(totals)]
-        return [t + along * e for t, e in zip(totals, d, strict=True)]
-
-    zero = jnp.zeros((n, lanes), x.dtype)
-    return jnp.stack(_over_others(space, x, species, look, add, [zero] * dim, True), axis=1)
+    return jnp.stack(_over_pairs(space, x, species, b, look), axis=1)
 
 
 # --- on a GPU -----------------------------------------------------------------------------------------------------

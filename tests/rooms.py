@@ -92,7 +92,7 @@ NEVER = {
 }
 # Within a folder: what every file may import of its siblings ("*": any). `__init__` imports all.
 SHARED = {
-    "potentials": {"base"},
+    "potentials": {"base", "elementary"},
     "orbitals": {"*"},
     "report": {"figures", "html"},
     "quantum": {"*"},
