@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import moments as mo
 from jaxmd_iz import surfaces
+from jaxmd_iz.compiled import seldom
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.neighbours import Neighbours
 from jaxmd_iz.system import System
@@ -116,7 +117,7 @@ def relative_residual(terms: tuple[Array, Array, Array]) -> Residual:
     return Residual(*values, jnp.stack(scales))
 
 
-@eqx.filter_jit
+@seldom
 def _residuals(system, grids, x, p, k, w, lists):
     """One program for all grids, so that what they share is compiled and computed once."""
     found = [relative_residual(balance_terms(system, y, x, p, k, w, m, lists)) for y, m in grids]
@@ -125,7 +126,7 @@ def _residuals(system, grids, x, p, k, w, lists):
 
 def worst_residual(
     system: System,
-    grids: Sequence[tuple[Float[Array, "Y D"], AbstractMollifier]],
+    grids: Sequence[tuple[Float[Array, "_ D"], AbstractMollifier]],
     points: int,
     w: Float[Array, " D"],
     x: Float[Array, "B n D"],

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
+from jaxmd_iz.compiled import seldom
 from jaxmd_iz.distributed import each, summed
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator, Phase
@@ -32,7 +33,7 @@ class Walkers(NamedTuple):
     key: Key[Array, " B"]
 
 
-@eqx.filter_jit
+@seldom
 def start_chains(
     system: System,
     density: AbstractDensity,
@@ -72,7 +73,7 @@ def advance_chains(
     return after, jnp.any(stale), trace
 
 
-@eqx.filter_jit
+@seldom
 def walkers_from_samples(
     system: System,
     density: AbstractDensity,
@@ -97,7 +98,7 @@ def walkers_from_samples(
     return _walkers(system, *spread, w, key)
 
 
-@eqx.filter_jit
+@seldom
 def walkers_from_states(
     system: System,
     density: AbstractDensity,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmd_iz.checks import must
+from jaxmd_iz.compiled import seldom
 from jaxmd_iz.fields import Fields, fields
 from jaxmd_iz.moments import Moments, Totals
 
@@ -188,7 +189,7 @@ def band(value, error, groups: int | Int[Array, "*t"] | Int[np.ndarray, "*t"], l
     return end(-1.0), end(1.0)
 
 
-@eqx.filter_jit
+@seldom
 def fields_with_errors(
     moments: Moments,
     momentum: Float[Array, "G D"],
