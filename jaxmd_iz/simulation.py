@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz import ensemble
@@ -238,21 +239,25 @@ def _weight_sums(walkers, group, states):
     return jnp.zeros((GROUPS, states), w.dtype).at[group].add(w)
 
 
+def _stacked(trees):
+    """Arrays with a leading axis, made on the host, where nothing has to be compiled."""
+    return jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *trees)
+
+
 def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_steps, wall, kept, fixed, chains) -> Run:
     mass = jnp.sum(system.masses)
     series = {}
     for number, grid in enumerate(grids):
         parts = [fields_with_errors(s.moments[number], s.totals.momentum, s.weight, mass, chains) for s in sums]
-        value, error, w = (jax.tree.map(lambda *a: jnp.stack(a), *[part[i] for part in parts]) for i in range(3))
-        raw: Moments = jax.tree.map(lambda *a: jnp.stack(a), *[s.moments[number] for s in sums])
-        weight = jnp.stack([s.weight for s in sums])
+        value, error, w = (_stacked([part[i] for part in parts]) for i in range(3))
+        raw: Moments = _stacked([s.moments[number] for s in sums])
+        weight = _stacked([s.weight for s in sums])
         series[grid.name] = FieldSeries(times, grid.y, value, error, raw, weight, w, grid.axis)
-    means: Totals = jax.tree.map(
-        lambda *a: jnp.stack(a),
-        *[jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums],
+    means: Totals = _stacked(
+        [jax.tree.map(lambda t, s=s: jnp.sum(t, axis=0) / jnp.sum(s.weight), s.totals) for s in sums]
     )
     each = [jackknife(lambda a: a, (s.totals.adiabatic, s.totals.diabatic), s.weight, chains) for s in sums]
-    populations, errors = jax.tree.map(lambda *a: jnp.stack(a), *each)
+    populations, errors = _stacked(each)
     n, dim = system.masses.shape[0], system.space.dimensions
     # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
     kinetic, freedom = (means.kinetic - means.drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
@@ -277,5 +282,5 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_st
         warnings=found.warnings,
         atom_steps=atom_steps,
         wall=wall,
-        positions=jnp.stack(kept) if kept else None,
+        positions=_stacked(kept) if kept else None,
     )
