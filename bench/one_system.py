@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from bench import peers
 from bench.systems import CUTOFF, fluid, melt, ours
 from bench.timing import alternating, cores, on_gpu, row
+from jaxmd_iz import chunks
 
 STEP, SKIN = 0.005, 0.5
 #: The ratios asked for, by peer, at about 4000 particles and at more.
@@ -23,7 +24,8 @@ def one_system(quick: bool) -> Iterator[dict]:
         n = len(x)
         sides = {"ours": ours(fluid(n, edge, jnp.float32), x[None], v[None], STEP, SKIN)}
         sides |= peers.trajectories(x, v, edge, CUTOFF, STEP, SKIN, threads)
-        taken = alternating(sides, 100 if n < 8000 and not quick else 40, 2 if quick else 4)  # jax-md takes minutes
+        # as many steps as `simulate` takes between two looks at the host; jax-md takes minutes for them
+        taken = alternating(sides, chunks.CHUNK, 2 if quick or n > 8000 else 4)
         speed = {name: n / seconds for name, seconds in taken.items()}
         for name in sides:
             if name != "ours":
