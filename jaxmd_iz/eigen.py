@@ -73,9 +73,10 @@ def _by_lapack(v):
     """
     if jax.default_backend() != "cpu":
         return tuple(jnp.linalg.eigh(v, symmetrize_input=False))
-    return custom_batching.sequential_vmap(_alone)(v) if v.ndim == 2 else _each(v)
+    return _alone(v) if v.ndim == 2 else _each(v)
 
 
+@custom_batching.sequential_vmap
 def _alone(v):
     return tuple(jnp.linalg.eigh(v, symmetrize_input=False))
 
