@@ -14,7 +14,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxmd_iz.checks import fail, must
+from jaxmd_iz.checks import fail, must, one_of
+from jaxmd_iz.reversible import checkpointed, reversible
 
 Force = Callable[[Float[Array, "n D"]], Float[Array, "n D"]]
 
@@ -167,8 +168,13 @@ def trajectory(
     p: Float[Array, "n D"],
     steps: int,
     key: PRNGKeyArray | None = None,
+    gradient: str = "store",
 ) -> tuple[Float[Array, "n D"], Float[Array, "n D"]]:
-    """Positions and momenta after `steps` steps: one `lax.scan`, differentiable.
+    """Positions and momenta after `steps` steps: one loop on the device, differentiable.
+
+    Small changes of the start or of a parameter grow as e^{Λt}, Λ the largest Lyapunov exponent (about 1 to 2 in units
+    of the Lennard-Jones time for a liquid), and so do gradients: after some 10/Λ take averages, and differentiate those
+    by `reweighting`.
 
     Args:
         integrator: scheme.
@@ -177,11 +183,38 @@ def trajectory(
         x, p: (n, D).
         steps: number of steps, static.
         key: for stochastic schemes.
+        gradient: what reverse mode keeps. `store` (default): every intermediate array of every step; the fastest.
+            `checkpoint`: about 32 log₃₂(steps) phase points; one more force a step for each level of 32, 32², …
+            `reversible`: nothing, since steps in whole numbers are undone exactly; for `VelocityVerlet`, reverse mode
+            alone. `jax.jvp` passes through the other two and needs no memory that grows with `steps` in either.
+
+    Returns:
+        x, p after the last step.
+
+    Raises:
+        InputError: a name that is not known; `reversible` for another scheme; shapes that do not fit; steps below 0.
     """
+    must(steps >= 0, "steps", "be 0 or more", f"it is {steps}")
+    must(p.shape == x.shape, "p", f"have the shape {x.shape} of `x`", f"it is {p.shape}")
+    must(masses.shape == x.shape[:1], "masses", f"have shape {x.shape[:1]}", f"it is {masses.shape}")
+    one_of(gradient, "gradient", ("store", "checkpoint", "reversible"))
+    if gradient == "reversible":
+        name = type(integrator).__name__
+        must(
+            isinstance(integrator, VelocityVerlet),
+            "gradient",
+            "be `reversible` for `VelocityVerlet` alone",
+            f"the scheme is `{name}`",
+        )
+        return reversible(force, masses, integrator.step, x, p, steps)
 
     def body(phase, i):
         sub = None if key is None else jax.random.fold_in(key, i)
-        return integrator(phase, force, masses, sub), None
+        return integrator(phase, force, masses, sub)
 
-    last, _ = jax.lax.scan(body, Phase(x, p, force(x)), jnp.arange(steps))
+    begin = Phase(x, p, force(x))
+    if gradient == "checkpoint":
+        last = checkpointed(body, begin, 0, steps)
+    else:
+        last, _ = jax.lax.scan(lambda phase, i: (body(phase, i), None), begin, jnp.arange(steps))
     return last.x, last.p
