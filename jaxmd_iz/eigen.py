@@ -49,6 +49,8 @@ def eigh(v: Inexact[Array, "*b d d"]) -> tuple[Float[Array, "*b d"], Inexact[Arr
     Returns:
         λ (…, d), Ψ (…, d, d).
     """
+    if v.shape[-1] == 1:
+        return jnp.real(v[..., 0]), jnp.ones_like(v)
     c, mu, psi = _spectrum(v)
     return c[..., None] + mu, psi
 
@@ -56,8 +58,6 @@ def eigh(v: Inexact[Array, "*b d d"]) -> tuple[Float[Array, "*b d"], Inexact[Arr
 @jax.custom_jvp
 def _spectrum(v):
     """c, μ and Ψ with V = Ψ(c + diag μ)Ψ*. Derivatives hold c fixed, so that only λ = c + μ has a meaning."""
-    if v.shape[-1] == 1:
-        return jnp.real(v[..., 0, 0]), jnp.zeros_like(v[..., 0], jnp.finfo(v.dtype).dtype), jnp.ones_like(v)
     if v.shape[-1] <= small_eigen.LARGEST:
         return small_eigen.solve(v)
     c = jnp.real(v[..., 0, 0])

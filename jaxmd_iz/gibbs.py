@@ -85,6 +85,7 @@ class Canonical(AbstractDensity):
     def __check_init__(self):
         if not isinstance(self.temperature, Tracer):
             must(bool(np.asarray(self.temperature) > 0), "temperature", "be positive", f"it is {self.temperature}")
+            must(bool(np.isfinite(self.temperature)), "temperature", "be finite", f"it is {self.temperature}")
 
     def action(self, system, x, neighbours=None, state=None):
         """Φ and ∇Φ by one evaluation of the surfaces."""

@@ -1,7 +1,8 @@
-"""Gradients of surfaces of pair potentials in one pass over the bonds: no n × K × 3 array, no scatter, no transpose.
+"""Gradients of surfaces of pair potentials by passes over the bonds: no n × K × 3 array, no scatter, no transpose.
 
 With V = Σ_{n<m} φ(r) the gradient of any energy E(V, ∇V) is a sum over bonds of φ′ and, through ∇V, of φ″:
 ∇_n E = Σ_c E_c ∇_nV_c + Σ_m Σ_c [2φ′_c (Bⁿ_c − Bᵐ_c) + 4φ″_c ((Bⁿ_c − Bᵐ_c)·d) d],  Bⁿ_c = ∂E/∂(∇_nV_c).
+Of all pairs in two passes, V and the ∇V_c that E holds first: with E_c known one sum remains of the others.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxmd_iz.list_loop import list_sums
-from jaxmd_iz.pair_loop import Sums, channels, curvatures, pair_sums, pair_turns, slopes
+from jaxmd_iz.pair_loop import Sums, channels, curvatures, pair_sums, pair_totals, pair_turns, slopes
 from jaxmd_iz.potentials.base import AbstractPairPotential, AbstractPotential, AbstractTwoStatePair
 from jaxmd_iz.space import Edges
 
@@ -69,30 +70,34 @@ def value_and_gradient(
     """
     level = jnp.asarray(potential.level, e.d.dtype)
     n = e.x.shape[0]
-    of_positions = e.space is not None and (e.dense or not corrected)
-    if of_positions:
+    k = 2 if corrected else 0  # channels whose gradients E depends on
+    space, curvature = e.space if e.dense else None, None
+    if space is not None:
+        sums, slope = pair_totals(potential, space, e.x, e.species, 1 if potential.states == 1 else k)
+    elif e.space is not None and not corrected:
         found = _sums(potential, e, None)
-        sums, grads = list(jnp.sum(found.value, axis=1)), 2.0 * found.slope
+        sums, slope = list(jnp.sum(found.value, axis=1)), found.slope
     else:
-        parts = _channels(potential, e, 2 if corrected else 1)
-        sums = [jnp.sum(v) / 2 for v in parts[0]]
-        grads = jnp.moveaxis(2.0 * _row_sums(jnp.stack(parts[1], axis=1), e), 1, 0)
+        values, factors, *curvature = _channels(potential, e, 2 if corrected else 1)
+        sums, factors = [jnp.sum(v) / 2 for v in values], jnp.stack(factors, axis=1)
+        slope = jnp.moveaxis(_row_sums(factors, e), 1, 0)
+        curvature = [factors[:, 1:], *(jnp.stack(c[1:], axis=1) for c in curvature)]
     if potential.states == 1:
-        value, slope = jax.value_and_grad(energy)(sums[0] + n * level.reshape(()))
-        return value, slope * grads[0]
+        value, weight = jax.value_and_grad(energy)(sums[0] + n * level.reshape(()))
+        return value, 2.0 * weight * slope[0]
     mean, half, off = sums
     mean = mean + n * (level[0, 0] + level[1, 1]) / 2
     half = half + n * (level[0, 0] - level[1, 1]) / 2
     off = off + n * level[0, 1]
-    value, (e_mean, e_half, e_off, b_half, b_off) = jax.value_and_grad(energy, (0, 1, 2, 3, 4))(
-        mean, half, off, grads[1], grads[2]
-    )
-    total = e_mean * grads[0] + e_half * grads[1] + e_off * grads[2]
+    fields = 2.0 * slope[-2:] if len(slope) else jnp.zeros((2, *e.x.shape), e.x.dtype)
+    value, (*weights, b_half, b_off) = jax.value_and_grad(energy, (0, 1, 2, 3, 4))(mean, half, off, *fields)
+    b = jnp.stack([b_half, b_off], axis=1)
+    if space is not None:
+        return value, pair_turns(potential, space, e.x, e.species, b[:, :k], jnp.stack(weights))
+    total = 2.0 * jnp.einsum("c,cnD->nD", jnp.stack(weights), slope)
     if corrected:
-        b = jnp.stack([b_half, b_off], axis=1)
-        if of_positions:
-            return value, total + pair_turns(potential, e.space, e.x, e.species, b)
-        total = total + _second(b, jnp.stack(parts[1][1:], axis=1), jnp.stack(parts[2][1:], axis=1), e)
+        assert curvature is not None
+        total = total + _second(b, *curvature, e)
     return value, total
 
 

@@ -1,13 +1,18 @@
 """Sums over all pairs of many small systems at once: each pair once, with the batch as the fastest axis.
 
 What pair forces need of Vⁿ = ½ Σ_m φ_c(r_nm), c a channel: its value, Σ_m φ′_c d and Σ_m b_m φ′_c d, φ′ = ∂φ/∂(r²);
-and, for energies that hold ∇V, the sum of `pair_turns`. One system takes the n × n form; a batch under `vmap` goes
-through a loop over distances s in the row of particles, n with n + s, of arrays (n, batch): nothing of n × n is
-stored and every operation is long and contiguous; or on a GPU through `pair_kernel`. Derivatives are those of the
-n × n form.
+the total value and some of the slopes; and the sum of `pair_turns`, for energies that hold ∇V and for those whose
+∂E/∂V is known. One system takes the n × n form; a batch under `vmap` goes through a loop over distances s in the row
+of particles, n with n + s, of arrays (n, batch): nothing of n × n is stored and every operation is long and
+contiguous; or on a GPU through `pair_kernel`. Derivatives are those of the loop, which computes every step anew on
+the way back; on a GPU those of the n × n form.
+
+On a CPU every sum is a kernel of its own. LLVM makes vectors of its loop unless one array is sliced in it twice at an
+index that comes from memory: every coordinate and field is an array of its own.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -51,7 +56,6 @@ def curvatures(phi: Callable, r2: Array) -> tuple[Any, Any, Any]:
 # --- the sums -----------------------------------------------------------------------------------------------------
 
 
-@eqx.filter_custom_jvp
 def pair_sums(
     potential: AbstractPairPotential,
     space: AbstractSpace,
@@ -71,240 +75,241 @@ def pair_sums(
     Returns:
         Sums.
     """
-    return _batched_sums(potential, space, x, species, b)
+    count, fields = _count(potential), jnp.zeros((len(x), 0), x.dtype) if b is None else b[:, None]
+    rows = _sum_of(_each, 0)(potential, space, x, species, fields)[1]
+    slope = _vectors(rows[count:], *x.shape)
+    return Sums(jnp.stack(rows[:count]) / 2, slope[:count], None if b is None else slope[count:])
 
 
-@eqx.filter_custom_jvp
+def pair_totals(
+    potential: AbstractPairPotential,
+    space: AbstractSpace,
+    x: Float[Array, "n D"],
+    species: Int[Array, " n"],
+    slopes: int,
+) -> tuple[list[Float[Array, ""]], Float[Array, "k n D"]]:
+    """Σ_{n<m} φ_c of every channel and Σ_m φ′_c d of the last ones.
+
+    Args:
+        potential, space, x, species: as in `pair_sums`.
+        slopes: k, of how many channels.
+
+    Returns:
+        numbers, and (k, n, D).
+    """
+    fields = jnp.zeros((len(x), 0), x.dtype)
+    totals, rows = _sum_of(_total, slopes)(potential, space, x, species, fields)
+    return totals, _vectors(rows, *x.shape)
+
+
 def pair_turns(
     potential: AbstractPairPotential,
     space: AbstractSpace,
     x: Float[Array, "n D"],
     species: Int[Array, " n"],
-    b: Float[Array, "n c D"],
+    b: Float[Array, "n k D"],
+    weights: Float[Array, " c"] | None = None,
 ) -> Float[Array, "n D"]:
-    """Σ_c Σ_m [2φ′_c (Bⁿ_c − Bᵐ_c) + 4φ″_c ((Bⁿ_c − Bᵐ_c)·d) d] over the last c channels: ∇_n Σ_m Σ_c Bᵐ_c·∇_mV_c.
+    """Σ_c Σ_m [2φ′_c (Bⁿ_c − Bᵐ_c) + 4φ″_c ((Bⁿ_c − Bᵐ_c)·d) d] over the last k channels, and 2 Σ_c w_c Σ_m φ′_c d.
+
+    The first is ∇_n Σ_m Σ_c Bᵐ_c·∇_mV_c, the second Σ_c w_c ∇_nV_c.
 
     Args:
         potential, space, x, species: as in `pair_sums`.
-        b: (n, c, D) fields B_c, of all channels or of the last ones.
+        b: (n, k, D) fields B_c, of all channels, of the last ones, or of none.
+        weights: (c,) w_c, or None for zero.
 
     Returns:
         (n, D).
     """
-    return _batched_turns(potential, space, x, species, b)
+    fields = b.reshape(len(x), -1)
+    if weights is not None:
+        fields = jnp.concatenate([fields, jnp.broadcast_to(weights[None], (len(x), *weights.shape))], axis=1)
+    return jnp.stack(_sum_of(_turns, b.shape[1])(potential, space, x, species, fields)[1], axis=1)
 
 
-def _square_derivative(whole, square):
-    """Derivatives by those of the n × n form."""
+def _count(potential):
+    return 1 if potential.states == 1 else 3
 
-    def rule(primals, tangents):
-        potential, space, x, species, b = primals
-        moved = (tangents[0], tangents[2], tangents[4])
-        slope = eqx.filter_jvp(lambda p, x, b: square(p, space, x, species, b), (potential, x, b), moved)[1]
+
+def _vectors(rows, n, dim):
+    """(c, n, D) of the components, one after the other."""
+    whole = [jnp.stack(rows[k : k + dim], axis=-1) for k in range(0, len(rows), dim)]
+    return jnp.stack(whole) if rows else jnp.zeros((0, n, dim))
+
+
+# What one pair adds: (k, φ_c(r²), d, r², keep, fields of one, of the other) to what both add to a total, what is added
+# to the one, and to the other, whose d is −d. `keep` returns its argument and has it stored and not computed again.
+
+
+def _each(_, phi, d, r2, keep, own, other):
+    value, slope = slopes(phi, r2)
+    pulls = [f * a for f in map(keep, slope) for a in d]
+    first, second = [*value, *pulls], [*value, *(-f for f in pulls)]
+    if not own:
+        return [], first, second
+    return [], first + [other[0] * f for f in pulls], second + [-own[0] * f for f in pulls]
+
+
+def _total(k, phi, d, r2, keep, own, other):
+    if not k:
+        return list(phi(r2)), [], []
+    value, slope = slopes(phi, r2)
+    pulls = [f * a for f in map(keep, slope[-k:]) for a in d]
+    return list(value), pulls, [-f for f in pulls]
+
+
+def _turns(k, phi, d, r2, keep, own, other):
+    dim = len(d)
+    _, slope, *curvature = (curvatures if k else slopes)(phi, r2)
+    weights, pull = own[k * dim :], 0.0
+    if weights:
+        pull = 2.0 * sum(w * f for w, f in zip(weights, slope, strict=True))
+    if not k:
+        pull = keep(pull)
+        return [], [pull * a for a in d], [-pull * a for a in d]
+    gap = [p - q for p, q in zip(own[: k * dim], other[: k * dim], strict=True)]
+    gap = [gap[c * dim : (c + 1) * dim] for c in range(k)]
+    turned = [keep(2.0 * f) for f in slope[-k:]]
+    way = [sum(g * a for g, a in zip(row, d, strict=True)) for row in gap]
+    along = keep(pull + sum(4.0 * f * g for f, g in zip(curvature[0][-k:], way, strict=True)))
+    first = [along * a + sum(f * row[i] for f, row in zip(turned, gap, strict=True)) for i, a in enumerate(d)]
+    return [], first, [-f for f in first]
+
+
+# --- their three forms --------------------------------------------------------------------------------------------
+
+
+@cache
+def _sum_of(look: Callable, k: int) -> Callable:
+    """(potential, space, x (n, D), species, fields (n, F)) ↦ totals () and rows (n,), with the rule of a batch."""
+
+    @custom_vmap
+    def batched(*args):
+        return _square(look, k, *args)
+
+    batched.def_vmap(lambda size, which, *args: _of_batch(look, k, size, which, *args))
+
+    @eqx.filter_custom_jvp
+    def whole(potential, space, x, species, fields):
+        return batched(potential, space, x, species, fields)
+
+    @whole.def_jvp
+    def _(primals, tangents):
+        """By the loop for one system, or on a GPU, where its steps are too short, by the n × n form."""
+        potential, space, x, species, fields = primals
+
+        def one(potential, x, fields):
+            if jax.default_backend() == "gpu":
+                return _square(look, k, potential, space, x, species, fields)
+            found = _loop(look, k, potential, space, x[..., None], species, fields[..., None])
+            return jax.tree.map(lambda a: a[..., 0], found)
+
+        slope = eqx.filter_jvp(one, (potential, x, fields), (tangents[0], tangents[2], tangents[4]))[1]
         # the value as the function gives it: JAX wants the axis of a batch where it has it
         return whole(*primals), slope
 
-    return rule
+    return whole
 
 
-@custom_vmap
-def _batched_sums(potential, space, x, species, b):
-    return _square(potential, space, x, species, b)
-
-
-@custom_vmap
-def _batched_turns(potential, space, x, species, b):
-    return _square_turns(potential, space, x, species, b)
-
-
-def _batch_rule(square, loop, kernel):
+def _of_batch(look, k, size, batched, potential, space, x, species, fields):
     """Many systems by a loop of arrays (n, lanes), or by a kernel; by the n × n form if parameters differ."""
-
-    def rule(size, batched, potential, space, x, species, b):
-        if any(jax.tree.leaves((batched[0], batched[1], batched[3]))):
-            axes = jax.tree.map(lambda t: 0 if t else None, tuple(batched))
-            found = jax.vmap(square, axes)(potential, space, x, species, b)
-            return found, jax.tree.map(lambda _: True, found)
-        x = x if batched[2] else jnp.broadcast_to(x[None], (size, *x.shape))
-        if b is not None:
-            b = b if batched[4] else jnp.broadcast_to(b[None], (size, *b.shape))
-        if jax.default_backend() == "gpu":
-            from jaxmd_iz import pair_kernel  # Pallas takes a second to import
-
-            if pair_kernel.takes(potential):
-                found = kernel(pair_kernel.tiled_sums, potential, space, x, species, b)
-                return found, jax.tree.map(lambda _: True, found)
-        rounds = -(-size * x.dtype.itemsize // ROW)
-        lanes = -(-size // rounds)
-        pick = jnp.minimum(jnp.arange(rounds * lanes), size - 1).reshape(rounds, lanes)
-
-        def some(which):
-            place, along = (jax.tree.map(lambda a: jnp.moveaxis(a[which], 0, -1), t) for t in (x, b))
-            return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), loop(potential, space, place, species, along))
-
-        found = jax.lax.map(some, pick)
-        found = jax.tree.map(lambda a: a.reshape(rounds * lanes, *a.shape[2:])[:size], found)
+    if any(jax.tree.leaves((batched[0], batched[1], batched[3]))):
+        axes = jax.tree.map(lambda t: 0 if t else None, tuple(batched))
+        found = jax.vmap(lambda *args: _square(look, k, *args), axes)(potential, space, x, species, fields)
         return found, jax.tree.map(lambda _: True, found)
+    x, fields = (
+        a if t else jnp.broadcast_to(a[None], (size, *a.shape)) for a, t in ((x, batched[2]), (fields, batched[4]))
+    )
+    if jax.default_backend() == "gpu":
+        from jaxmd_iz import pair_kernel  # Pallas takes a second to import
 
-    return rule
+        if pair_kernel.takes(potential):
+            found = _tiles(look, k, pair_kernel.tiled_sums, potential, space, x, species, fields)
+            return found, jax.tree.map(lambda _: True, found)
+    rounds = -(-size * x.dtype.itemsize // ROW)
+    lanes = -(-size // rounds)
+    pick = jnp.minimum(jnp.arange(rounds * lanes), size - 1).reshape(rounds, lanes)
+
+    def some(which):
+        place, along = (jnp.moveaxis(a[which], 0, -1) for a in (x, fields))
+        return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), _loop(look, k, potential, space, place, species, along))
+
+    found = jax.lax.map(some, pick)
+    found = jax.tree.map(lambda a: a.reshape(rounds * lanes, *a.shape[2:])[:size], found)
+    return found, jax.tree.map(lambda _: True, found)
 
 
-# --- of n × n -----------------------------------------------------------------------------------------------------
-
-
-def _bonds(space, x, species):
-    """d as D arrays (n, n), r², which pairs are bonds, and φ as a function of r² for a potential."""
-    n, dim = x.shape
-    d = space.wrap(tuple(x[:, None, c] - x[None, :, c] for c in range(dim)))
+def _square(look, k, potential, space, x, species, fields):
+    """By arrays of n × n."""
+    n = len(x)
+    d = space.wrap(tuple(a[:, None] - a[None, :] for a in x.T))
     here = ~jnp.eye(n, dtype=bool)
-    r2 = jnp.where(here, sum(c * c for c in d), 1.0)
+    r2 = jnp.where(here, sum(a * a for a in d), 1.0)
     one, other = (jnp.broadcast_to(s, (n, n)) for s in (species[:, None], species[None, :]))
-    return d, r2, here, lambda potential: lambda s: channels(potential, s, one, other)
+    ends = [[a[:, None] for a in fields.T], [a[None, :] for a in fields.T]]
+    totals, rows, _ = look(k, lambda s: channels(potential, s, one, other), d, r2, lambda f: f, *ends)
+    rows = [jnp.sum(jnp.where(here, f, 0.0), axis=1) for f in rows]
+    return [jnp.sum(jnp.where(here, f, 0.0)) / 2 for f in totals], rows
 
 
-def _square(potential, space, x, species, b):
-    """The sums of `pair_sums`."""
-    d, r2, here, phi = _bonds(space, x, species)
-    value, slope = slopes(phi(potential), r2)
-    slope = [jnp.where(here, s, 0.0) for s in slope]
-    half = jnp.stack([jnp.sum(jnp.where(here, v, 0.0), axis=1) / 2 for v in value])
+def _loop(look, k, potential, space, x, species, fields):
+    """Each pair once: n with n + s, for s up to n/2, cyclically; of x (n, D, lanes), fields (n, F, lanes).
 
-    def rows(factors):
-        return jnp.stack([jnp.stack([jnp.sum(s * c, axis=1) for c in d], axis=-1) for s in factors])
-
-    return Sums(half, rows(slope), None if b is None else rows([s * b[None, :] for s in slope]))
-
-
-def _square_turns(potential, space, x, species, b):
-    """The sum of `pair_turns`."""
-    d, r2, here, phi = _bonds(space, x, species)
-    _, slope, curvature = curvatures(phi(potential), r2)
-    axes = range(len(d))
-    total = [jnp.zeros_like(r2) for _ in axes]
-    for c in range(-b.shape[1], 0):
-        gap = [b[:, None, c, a] - b[None, :, c, a] for a in axes]
-        along = 4.0 * curvature[c] * sum(g * e for g, e in zip(gap, d, strict=True))
-        total = [t + 2.0 * slope[c] * g + along * e for t, g, e in zip(total, gap, d, strict=True)]
-    return jnp.stack([jnp.sum(jnp.where(here, t, 0.0), axis=1) for t in total], axis=-1)
-
-
-# --- one distance along the row at a time -------------------------------------------------------------------------
-
-
-def _over_pairs(space, x, species, b, look):
-    """Totals over the bonds of every particle, each pair seen once: n with n + s, for s up to n/2, cyclically.
-
-    look(d, r², a function that is `once`, φ's species, b of one, b of the other) gives arrays (n, lanes) that one gets
-    and arrays that the other gets. x is (n, D, lanes), b a tree of arrays (n, …, lanes).
+    Rows that are full are looped over one by one; others are one axis with the lanes, or their ends would cost most.
     """
     n, dim, lanes = x.shape
-    here = (tuple(x[:, a] for a in range(dim)), jnp.broadcast_to(species[:, None], (n, lanes)), b)
+    whole = lanes * x.dtype.itemsize % ROW == 0
+    shape, row = ((n, lanes), 1) if whole else ((n * lanes,), lanes)
+    size = n * row
+    own = ([x[:, a].reshape(shape) for a in range(dim)], [fields[:, c].reshape(shape) for c in range(fields.shape[1])])
+    here = (own, jnp.broadcast_to(species[:, None], (n, lanes)).reshape(shape))
     twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), here)
 
     def see(s):
-        there = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, s, n), twice)
-        d = space.wrap(tuple(p - q for p, q in zip(here[0], there[0], strict=True)))
+        (place, other), kind = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, s * row, size), twice)
+        d = space.wrap(tuple(p - q for p, q in zip(own[0], place, strict=True)))
         r2 = sum(a * a for a in d)
-        some = 1.0 + jnp.where(r2 < 8.0, r2, 8.0)
+        some = jax.lax.stop_gradient(1.0 + jnp.abs(d[0]))
 
-        def once(f):  # XLA stores a quotient; what is cheaper it computes anew for each of the sums
+        def keep(f):  # XLA stores a quotient; what is cheaper it computes anew for each of the sums
             return f * some / some
 
-        return look(d, r2, once, lambda potential: lambda t: channels(potential, t, here[1], there[1]), b, there[2])
+        def phi(r2):
+            return channels(potential, r2, here[1], kind)
 
-    def body(s, totals):
-        first, second = see(s)
-        ones = [t + f for t, f in zip(totals[0], first, strict=True)]
+        return look(k, phi, d, r2, keep, own[1], other)
+
+    def body(s, sums):
+        share = jnp.where(2 * s == n, 0.5, 1.0).astype(x.dtype)  # n/2 apart: seen from both ends
+        totals, first, second = jax.checkpoint(see)(s)  # or the way back would have to store them
+        totals = [t + share * f for t, f in zip(sums[0], totals, strict=True)]
+        ones = [t + share * f for t, f in zip(sums[1], first, strict=True)]
         others = [
-            jax.lax.dynamic_update_slice_in_dim(t, jax.lax.dynamic_slice_in_dim(t, s, n) + f, s, 0)
-            for t, f in zip(totals[1], second, strict=True)
+            jax.lax.dynamic_update_slice_in_dim(
+                t, jax.lax.dynamic_slice_in_dim(t, s * row, size) + share * f, s * row, 0
+            )
+            for t, f in zip(sums[2], second, strict=True)
         ]
-        return ones, others
+        return totals, ones, others
 
-    count = len(jax.eval_shape(see, 1)[0])
-    zero = ([jnp.zeros((n, lanes), x.dtype)] * count, [jnp.zeros((2 * n, lanes), x.dtype)] * count)
-    ones, others = jax.lax.fori_loop(1, (n + 1) // 2, body, zero)
-    found = [a + b[:n] + b[n:] for a, b in zip(ones, others, strict=True)]
-    if n % 2:
-        return found
-    return [a + f for a, f in zip(found, see(n // 2)[0], strict=True)]  # seen from both ends
-
-
-def _loop_sums(potential, space, x, species, b):
-    """`pair_sums` of x (n, D, lanes) and b (n, lanes); lanes last in the result."""
-    dim, count = x.shape[1], 1 if potential.states == 1 else 3
-
-    def look(d, r2, once, phi, own, other):
-        value, slope = slopes(phi(potential), r2)
-        pulls = [f * a for f in map(once, slope) for a in d]
-        first, second = [*value, *pulls], [*value, *(-f for f in pulls)]
-        if own is None:
-            return first, second
-        return first + [other * f for f in pulls], second + [-own * f for f in pulls]
-
-    found = _over_pairs(space, x, species, b, look)
-
-    def rows(k):
-        return jnp.stack([jnp.stack(found[count + dim * c :][:dim], axis=1) for c in range(k, k + count)])
-
-    return Sums(jnp.stack(found[:count]) / 2, rows(0), None if b is None else rows(count))
+    begin = tuple(
+        [jnp.zeros((times * size, *shape[1:]), x.dtype) for _ in some]
+        for times, some in zip((1, 1, 2), jax.eval_shape(see, 1), strict=True)
+    )
+    totals, ones, others = jax.lax.fori_loop(1, n // 2 + 1, body, begin)
+    rows = [(a + b[:size] + b[size:]).reshape(n, lanes) for a, b in zip(ones, others, strict=True)]
+    return [jnp.sum(t.reshape(n, lanes), axis=0) for t in totals], rows
 
 
-def _loop_turns(potential, space, x, species, b):
-    """`pair_turns` of x (n, D, lanes) and b (n, c, D, lanes); lanes last in the result."""
-    count, dim = b.shape[1:3]
+def _tiles(look, k, tiled_sums, potential, space, x, species, fields):
+    """By the kernel of a GPU; of x (B, n, D), fields (B, n, F)."""
+    count = []
 
-    def look(d, r2, once, phi, own, other):
-        _, slope, curvature = curvatures(phi(potential), r2)
-        gap = [[own[:, c, a] - other[:, c, a] for a in range(dim)] for c in range(count)]
-        bent = [
-            4.0 * k * sum(g * a for g, a in zip(row, d, strict=True))
-            for k, row in zip(curvature[-count:], gap, strict=True)
-        ]
-        along, turned = once(sum(bent)), [once(2.0 * s) for s in slope[-count:]]
-        first = [along * a + sum(s * row[k] for s, row in zip(turned, gap, strict=True)) for k, a in enumerate(d)]
-        return first, [-f for f in first]
+    def see(potential, d, r2, one, other, *ends):
+        totals, rows, _ = look(k, lambda s: channels(potential, s, one, other), d, r2, lambda f: f, *ends)
+        count[:] = [len(totals)]
+        return [*totals, *rows]
 
-    return jnp.stack(_over_pairs(space, x, species, b, look), axis=1)
-
-
-# --- on a GPU -----------------------------------------------------------------------------------------------------
-
-
-def _kernel_sums(tiled_sums, potential, space, x, species, b):
-    """`pair_sums` of a batch."""
-    count, dim = 1 if potential.states == 1 else 3, x.shape[2]
-
-    def look(potential, d, r2, one, other, own, weight):
-        value, slope = slopes(lambda s: channels(potential, s, one, other), r2)
-        sums = [s * a for s in slope for a in d]
-        return [*value, *sums, *(weight[0] * s for s in sums if weight)]
-
-    weights = jnp.zeros((*x.shape[:2], 0), x.dtype) if b is None else b[..., None]
-    found = tiled_sums(look, potential, space, x, species, weights)
-    value, *rows = jnp.split(found, [count, count + count * dim], axis=1)
-    rows = [jnp.swapaxes(r.reshape(len(x), count, dim, -1), 2, 3) for r in rows if r.shape[1]]
-    return Sums(value / 2, rows[0], None if b is None else rows[1])
-
-
-def _kernel_turns(tiled_sums, potential, space, x, species, b):
-    """`pair_turns` of a batch."""
-    count, dim = b.shape[2:]
-
-    def look(potential, d, r2, one, other, own, weight):
-        _, slope, curvature = curvatures(lambda s: channels(potential, s, one, other), r2)
-        gap = [o - w for o, w in zip(own, weight, strict=True)]
-        total = [jnp.zeros_like(r2) for _ in d]
-        for c in range(count):
-            apart = gap[c * dim : (c + 1) * dim]
-            along = 4.0 * curvature[c - count] * sum(g * a for g, a in zip(apart, d, strict=True))
-            total = [t + 2.0 * slope[c - count] * g + along * a for t, g, a in zip(total, apart, d, strict=True)]
-        return total
-
-    return jnp.swapaxes(tiled_sums(look, potential, space, x, species, b.reshape(*b.shape[:2], -1)), 1, 2)
-
-
-pair_sums.def_jvp(_square_derivative(pair_sums, _square))
-pair_turns.def_jvp(_square_derivative(pair_turns, _square_turns))
-_batched_sums.def_vmap(_batch_rule(_square, _loop_sums, _kernel_sums))
-_batched_turns.def_vmap(_batch_rule(_square_turns, _loop_turns, _kernel_turns))
+    found = list(jnp.moveaxis(tiled_sums(see, potential, space, x, species, fields), 1, 0))
+    return [jnp.sum(f, axis=1) / 2 for f in found[: count[0]]], found[count[0] :]

@@ -83,12 +83,12 @@ def value_and_gradient(
             return pair_forces.value_and_gradient(potential, e, lambda v: combine(v[None]), False)
 
         def energy(mean, half, off, d_half, d_off):
-            v = jnp.array([[mean + half, off], [off, mean - half]])
+            v = jnp.array([[half, off], [off, -half]])  # without the mean, on which its states do not depend
             if k:
                 d_v = jnp.moveaxis(jnp.array([[d_half, d_off], [d_off, -d_half]]), (0, 1), (2, 3))
                 g = jax.vmap(lambda a: eigen.coupling_square(v, a))(d_v)
                 v = v + jnp.einsum("n,nij->ij", k / masses, g)
-            return combine(eigen.eigh(v)[0])
+            return combine(mean + eigen.eigh(v)[0])
 
         return pair_forces.value_and_gradient(potential, e, energy, k != 0)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import moments as mo
 from jaxmd_iz import surfaces
+from jaxmd_iz.apart import species_of
 from jaxmd_iz.checks import must
 from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.neighbours import Neighbours, check_cutoff
@@ -53,14 +54,22 @@ class System(eqx.Module):
         if not isinstance(masses, Tracer):
             masses = np.asarray(masses)
             masses = masses.astype(float) if masses.dtype.kind in "iu" else masses
+            must(masses.dtype.kind in "fV", "masses", "be numbers", f"they are of type {masses.dtype}")
         shape = masses.shape
         must(len(shape) == 1 and shape[0] > 0, "masses", "have shape (n,)", f"its shape is {shape}")
         if not isinstance(masses, Tracer):
             least = float(np.min(np.asarray(masses)))
             must(least > 0, "masses", "be positive", f"the smallest is {least:g}")
+            must(bool(np.isfinite(masses).all()), "masses", "be finite", "some are infinite")
         numbers = np.zeros(shape, int) if species is None else species
         numbers = numbers if isinstance(numbers, Tracer) else np.asarray(numbers)
         must(numbers.shape == shape, "species", f"have shape {shape}", f"it is {numbers.shape}")
+        if not isinstance(numbers, Tracer):
+            whole = np.issubdtype(numbers.dtype, np.integer) and int(np.min(np.asarray(numbers))) >= 0
+            must(whole, "species", "hold whole numbers from 0", f"it is {np.unique(np.asarray(numbers))}")
+            least, size = int(np.max(np.asarray(numbers))) + 1, species_of(potential)
+            but = f"the potential has parameters for {size:g}"
+            must(least <= size, "species", f"number at most {size:g} species", f"it numbers {least} and {but}")
         if kinds is None:
             must(not isinstance(numbers, Tracer), "kinds", "be given when `species` is traced", "it is None")
             kinds = int(np.max(np.asarray(numbers))) + 1

@@ -9,7 +9,7 @@ import pytest
 
 import jaxmd_iz as iz
 from jaxmd_iz import pair_kernel
-from jaxmd_iz.pair_loop import _kernel_sums, _kernel_turns, _square, _square_turns, pair_sums
+from jaxmd_iz.pair_loop import _each, _square, _tiles, _total, _turns, pair_sums
 
 INTERPRETED = functools.partial(pair_kernel.tiled_sums, interpret=True)
 N = 67  # more than one program, and no multiple of a tile
@@ -37,30 +37,35 @@ def _case(space, dtype, batch=2):
     return jnp.asarray(x, dtype), jnp.asarray(rng.normal(size=(batch, N)), dtype)
 
 
+def _both(look, k, states, space, x, fields):
+    """The sums by the kernel and by the n × n form."""
+    potential, species = _potential(states), jnp.zeros(N, int)
+    found = _tiles(look, k, INTERPRETED, potential, space, x, species, fields)
+    expected = jax.vmap(lambda a, f: _square(look, k, potential, space, a, species, f))(x, fields)
+    return found, expected
+
+
 @pytest.mark.parametrize("where", SPACES)
 @pytest.mark.parametrize(("states", "weighted"), [(1, False), (2, True)])
 def test_kernel_equals_the_square_form(where, states, weighted):
-    space, potential = SPACES[where], _potential(states)
-    x, b = _case(space, jnp.float64)
-    b = b if weighted else None
-    species = jnp.zeros(N, int)
-    found = _kernel_sums(INTERPRETED, potential, space, x, species, b)
-    axes = (None, None, 0, None, None if b is None else 0)
-    expected = jax.vmap(_square, axes)(potential, space, x, species, b)
+    x, b = _case(SPACES[where], jnp.float64)
+    found, expected = _both(_each, 0, states, SPACES[where], x, b[..., None][..., : int(weighted)])
+    assert len(found[1]) == (2 * states - 1) * (1 + x.shape[2] * (1 + weighted))
     for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         # sums of 66 terms in another order; the largest is ~100 times the result
         np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-12 * float(jnp.abs(e).max()))
 
 
-@pytest.mark.parametrize("where", ["orthorhombic", "plane"])
-def test_kernel_of_turns_equals_the_square_form(where):
-    space, potential = SPACES[where], _potential(2)
-    x, _ = _case(space, jnp.float64)
-    b = jnp.asarray(np.random.default_rng(4).normal(size=(*x.shape[:2], 2, x.shape[2])))
-    species = jnp.zeros(N, int)
-    found = _kernel_turns(INTERPRETED, potential, space, x, species, b)
-    expected = jax.vmap(_square_turns, (None, None, 0, None, 0))(potential, space, x, species, b)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * float(jnp.abs(expected).max()))
+@pytest.mark.parametrize(
+    ("look", "k", "where"), [(_total, 2, "plane"), (_turns, 2, "orthorhombic"), (_turns, 0, "plane")]
+)
+def test_kernel_of_turns_and_totals_equals_the_square_form(look, k, where):
+    x, _ = _case(SPACES[where], jnp.float64)
+    count = 0 if look is _total else k * x.shape[2] + 3
+    fields = jnp.asarray(np.random.default_rng(4).normal(size=(*x.shape[:2], count)))
+    found, expected = _both(look, k, 2, SPACES[where], x, fields)
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-12 * float(jnp.abs(e).max()))
 
 
 def test_integer_positions_keep_single_precision():
@@ -68,15 +73,17 @@ def test_integer_positions_keep_single_precision():
     x, _ = _case(space, jnp.float64)
     x = x.astype(jnp.float32)
     species = jnp.zeros(N, int)
-    found = _kernel_sums(INTERPRETED, potential, space, x, species, None)
-    exact = jax.vmap(_square, (None, None, 0, None, None))(potential, space, x.astype(jnp.float64), species, None)
-    plain = jax.vmap(_square, (None, None, 0, None, None))(potential, space, x, species, None)
-    assert found.slope.dtype == jnp.float32
-    scale = float(jnp.abs(exact.slope).max())
+    none = jnp.zeros((*x.shape[:2], 0), x.dtype)
+    found = jnp.stack(_tiles(_each, 0, INTERPRETED, potential, space, x, species, none)[1])
+
+    def plain(x):
+        return jnp.stack(jax.vmap(lambda a, f: _square(_each, 0, potential, space, a, species, f))(x, none)[1])
+
+    exact = plain(x.astype(jnp.float64))
+    assert found.dtype == jnp.float32
+    scale = float(jnp.abs(exact[1:]).max())
     # differences of integers are wrong by 2⁻³² of an edge, those of x ~ 20 by one rounding: one as good as the other
-    error, other = (
-        float(jnp.abs(s.astype(jnp.float64) - exact.slope).max()) / scale for s in (found.slope, plain.slope)
-    )
+    error, other = (float(jnp.abs(f.astype(jnp.float64) - exact)[1:].max()) / scale for f in (found, plain(x)))
     assert error < 2 * other + 1e-7
 
 
@@ -88,11 +95,12 @@ def test_kernel_lowers_for_cuda(states, dtype):
     species = jnp.zeros(N, int)
 
     def run(x, b):
-        sums = _kernel_sums(pair_kernel.tiled_sums, potential, space, x, species, b if states == 2 else None)
+        fields = b[..., None][..., : states - 1]
+        sums = _tiles(_each, 0, pair_kernel.tiled_sums, potential, space, x, species, fields)
         if states == 1:
             return sums
-        fields = jnp.broadcast_to(b[:, :, None, None], (*b.shape, 2, 3))
-        return sums, _kernel_turns(pair_kernel.tiled_sums, potential, space, x, species, fields)
+        fields = jnp.broadcast_to(b[:, :, None], (*b.shape, 9))
+        return sums, _tiles(_turns, 2, pair_kernel.tiled_sums, potential, space, x, species, fields)
 
     text = jax.jit(run).trace(x, b).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("__gpu$xla.gpu.triton") == states

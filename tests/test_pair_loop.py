@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmd_iz import pair_loop
-from jaxmd_iz.pair_loop import pair_sums, pair_turns
+from jaxmd_iz.pair_loop import pair_sums, pair_totals, pair_turns
 from jaxmd_iz.potentials.diabatic import Gaussian, TwoStateFluid
 from jaxmd_iz.potentials.pair import LennardJones
 from jaxmd_iz.space import Free, Periodic
@@ -31,10 +31,12 @@ def batch(count, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("space", "potential", "count", "n"), [("box", BASE, 3, 6), ("triclinic", TWO, 70, 7), ("free", TWO, 5, 6)]
+    ("space", "potential", "count", "n"),
+    [("box", BASE, 3, 6), ("box", BASE, 64, 6), ("triclinic", TWO, 70, 7), ("free", TWO, 5, 6)],
 )
 def test_loop_is_the_square_form_whatever_the_batch(space, potential, count, n):
-    """Same sums, in another order: n rounding errors of the largest bond. 70 systems take three rounds of 24.
+    """Same sums, in another order: n rounding errors of the largest bond. 70 systems take three rounds of 24,
+    which are no full rows; 64 take two of 32, which are.
 
     For even n the pairs n/2 apart in the row are seen from both ends.
     """
@@ -44,7 +46,7 @@ def test_loop_is_the_square_form_whatever_the_batch(space, potential, count, n):
         return pair_sums(potential, SPACES[space], a, SPECIES[:n], c)
 
     found = jax.jit(jax.vmap(loop))(x, b)
-    assert (count * 8 > pair_loop.ROW) == (count == 70)
+    assert (count * 8 > pair_loop.ROW) == (count > 5)
     square = jax.jit(lambda x, b: jax.lax.map(lambda item: loop(*item), (x, b)))(x, b)  # a loop of single systems
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(square), strict=True):
         assert one.shape == other.shape
@@ -90,6 +92,29 @@ def test_turns_are_the_gradient_of_fields_along_the_forces(space, n):
     difference = (jax.vmap(turns)(x + step * u, b) - jax.vmap(turns)(x - step * u, b)) / (2 * step)
     # error step² φ⁗′ ~ 1e-10 × (1/0.1)³ of the values, rounding 1e-16/1e-5
     np.testing.assert_allclose(slope / scale, difference / scale, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [6, 7])
+def test_totals_and_weighted_slopes_are_those_of_the_sums(n):
+    """Of a batch: Σ_n of the values, some of the slopes, and 2 Σ_c w_c Σ_m φ′_c d with and without turns."""
+    x, where, species = batch(3)[0][:, :n], SPACES["triclinic"], SPECIES[:n]
+    weights, b = (jnp.asarray(np.random.default_rng(5).normal(size=size)) for size in ((3, 3), (3, n, 2, 3)))
+
+    def all_of(at, w, b):
+        sums = pair_sums(TWO, where, at, species, None)
+        values, last = pair_totals(TWO, where, at, species, 2)
+        bare = pair_totals(TWO, where, at, species, 0)[0]
+        pull = pair_turns(TWO, where, at, species, b[:, :0], w)
+        turned = pair_turns(TWO, where, at, species, b, w) - pair_turns(TWO, where, at, species, b)
+        expected = jnp.sum(sums.value, axis=1), sums.slope[1:], 2.0 * jnp.einsum("c,cnD->nD", w, sums.slope)
+        found = [(jnp.stack(values), last, pull), (jnp.stack(bare), last, turned)]
+        return expected, found
+
+    expected, found = jax.jit(jax.vmap(all_of))(x, weights, b)
+    for some in found:
+        for one, other in zip(some, expected, strict=True):
+            # turns are up to 1e3 times the slopes that are left of their difference
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.max(np.abs(other)))
 
 
 @pytest.mark.parametrize("axes", [(0, None), (0, 0), (None, 0)])

@@ -1,11 +1,13 @@
 """Diabatic models, V(x) of d × d in an electron basis fixed in space: the two-state pair fluid of section 11."""
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from jaxmd_iz.checks import must, must_be_number
@@ -47,19 +49,60 @@ class Gaussian(eqx.Module):
         return self.amplitude.astype(r.dtype) * jnp.exp(-0.5 * u * u)
 
 
-def switch(r: Float[Array, "*b"], cutoff: float) -> Float[Array, "*b"]:
-    """1 below 0.8 r_c, 0 from r_c on, (1 − t)³(1 + 3t + 6t²) between them: two continuous derivatives.
+def switch(r: Float[Array, "*b"], cutoff: float) -> tuple[Float[Array, "*b"], ...]:
+    """1 below 0.8 r_c, 0 from r_c on, (1 − t)³(1 + 3t + 6t²) between them, and its first two derivatives.
 
     Args:
         r: distances.
         cutoff: r_c, a length; `inf` gives 1.
+
+    Returns:
+        the value, the first and the second derivative in r, continuous all three.
     """
     if math.isinf(cutoff):
-        return jnp.ones_like(r)
-    rest = (cutoff - r) * (1.0 / ((1.0 - ONSET) * cutoff))  # 1 − t
-    rest = jnp.where(rest > 1.0, 1.0, jnp.where(rest < 0.0, 0.0, rest))
-    t = 1.0 - rest
-    return rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
+        return jnp.ones_like(r), jnp.zeros_like(r), jnp.zeros_like(r)
+    scale = 1.0 / ((1.0 - ONSET) * cutoff)
+    a = (cutoff - r) * scale  # 1 − t
+    a = jnp.where(a < 0.0, 0.0, jnp.where(a > 1.0, 1.0, a))
+    rise = a * (1.0 - a)
+    value = a * a * a * (10.0 - a * (15.0 - 6.0 * a))
+    return value, -30.0 * scale * rise * rise, 60.0 * scale**2 * rise * (1.0 - 2.0 * a)
+
+
+def _bump_of(order, cutoff, r, amplitude, width, centre):
+    """A derivative in r, of order 0, 1 or 2, of a switched Gaussian."""
+    apart, inverse = r - centre, 1 / (width * width)
+    v = apart * inverse
+    weight, slope, curvature = switch(r, cutoff)
+    if order == 1:
+        weight = slope - weight * v
+    elif order == 2:
+        weight = curvature - 2.0 * slope * v + weight * (v * v - inverse)
+    return amplitude * weight * jnp.exp(-0.5 * apart * v)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _bump(order, cutoff, r, amplitude, width, centre):
+    """The same; derivatives in r are those of the next order, so that all of them share one exponential."""
+    return _bump_of(order, cutoff, r, amplitude, width, centre)
+
+
+def _bump_moved(order, cutoff, primals, tangents):
+    value, moved = _bump(order, cutoff, *primals), [not isinstance(t, SymbolicZero) for t in tangents]
+    slope = jnp.zeros_like(value)
+    if moved[0] and order < 2:
+        slope, moved[0] = tangents[0] * _bump(order + 1, cutoff, *primals), False
+    if any(moved):
+        some = [k for k, t in enumerate(moved) if t]
+
+        def of(*changed):
+            return _bump_of(order, cutoff, *(changed[some.index(k)] if t else primals[k] for k, t in enumerate(moved)))
+
+        slope = slope + jax.jvp(of, [primals[k] for k in some], [tangents[k] for k in some])[1]
+    return value, slope
+
+
+_bump.defjvp(_bump_moved, symbolic_zeros=True)
 
 
 class TwoStateFluid(AbstractTwoStatePair):
@@ -126,6 +169,10 @@ class TwoStateFluid(AbstractTwoStatePair):
         """φ + δ/2n, −δ/2n and c/n."""
         least = 1e-8 * jax.lax.stop_gradient(self.coupling.width.astype(r2.dtype)) ** 2
         r = root(at_least(r2, least))
-        weight = switch(r, self.gaussian_cutoff) * (1 / self.particles)
-        half = 0.5 * weight * self.shift(r)
-        return self.base.pair(r2, one, other) + half, -half, weight * self.coupling(r)
+
+        def bump(gaussian, factor):
+            h, w, centre = (a.astype(r.dtype) for a in (gaussian.amplitude, gaussian.width, gaussian.centre))
+            return _bump(0, self.gaussian_cutoff, r, h * (factor / self.particles), w, centre)
+
+        half = bump(self.shift, 0.5)
+        return self.base.pair(r2, one, other) + half, -half, bump(self.coupling, 1.0)
