@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmd_iz.checks import fail, must, nearest, refuse_unsupported
+from jaxmd_iz.config.fitting import FLOWS, FitTable
 from jaxmd_iz.config.macroscopic import MacroscopicTable, ProfileTable
 from jaxmd_iz.config.potential import SEVERAL, SW_FILES, CouplingTable, ExternalTable, PotentialTable, ShiftTable
 from jaxmd_iz.config.rules import AXES, Table, default_of, it_is, toml
@@ -31,6 +32,7 @@ from jaxmd_iz.config.together import Config
 
 __all__ = [
     "AXES",
+    "FLOWS",
     "SEVERAL",
     "SW_FILES",
     "Config",
@@ -38,6 +40,7 @@ __all__ = [
     "DensityTable",
     "DynamicsTable",
     "ExternalTable",
+    "FitTable",
     "GridTable",
     "LimitTable",
     "MacroscopicTable",
@@ -110,8 +113,10 @@ def loads(text: str, overrides: Sequence[str] = ()) -> Config:
 def _config(text: str, overrides: Sequence[str], name: str, folder: Path) -> Config:
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         fail("config", "be valid TOML", f"{name} is not: {error}")
+    except RecursionError:
+        fail("config", "be valid TOML", f"{name} is nested too deeply")
     _anchor(raw, Config, folder)
     for override in overrides:
         change = _parse(override)
@@ -130,7 +135,7 @@ def _parse(override: str) -> dict[str, Any]:
     try:
         parsed = tomllib.loads(f"value = {right}")
         value = parsed["value"] if list(parsed) == ["value"] else value
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         pass  # a bare word
     for name in reversed(names):
         value = {name: value}
@@ -154,15 +159,21 @@ def _anchor(raw: Mapping[str, Any], table: type, folder: Path) -> None:
         meta = known.get(name, {})
         if "table" in meta and isinstance(value, Mapping):
             _anchor(value, meta["table"], folder)
-        elif meta.get("words") is not None and isinstance(value, str) and value.strip():
-            path = folder / Path(value).expanduser()
-            if value not in meta["words"] or path.is_file():
-                raw[name] = str(path.resolve())  # type: ignore[index]
+        elif meta.get("words") is not None:
+
+            def placed(value, words=meta["words"]):
+                if not (isinstance(value, str) and value.strip()):
+                    return value
+                path = folder / Path(value).expanduser()
+                return value if value in words and not path.is_file() else str(path.resolve())
+
+            raw[name] = [placed(v) for v in value] if isinstance(value, list) else placed(value)  # type: ignore[index]
 
 
 def _read(table: type, raw: Any, prefix: str) -> Any:
     """A table from what TOML says."""
-    must(isinstance(raw, Mapping), prefix.rstrip("."), "be a table", it_is(raw))
+    if not isinstance(raw, Mapping):
+        fail(prefix.rstrip("."), "be a table", it_is(raw))
     known = {f.name: f for f in fields(table)}
     for name in raw:
         if name not in known:

@@ -27,7 +27,10 @@ def toml(value: Any) -> str:
 
 def it_is(value: Any) -> str:
     """The half sentence that shows a value, shortened."""
-    text = toml(value)
+    try:
+        text = toml(value)
+    except (RecursionError, ValueError):  # nested a thousand times, or of thousands of digits
+        return "it is too large to show"
     return f"it is {text if len(text) <= 80 else text[:77] + '…'}"
 
 
@@ -37,12 +40,21 @@ def number(least: float = -math.inf, above: float = -math.inf, infinite: bool = 
     requirement = f"be a {'' if infinite else 'finite '}number{limit}"
 
     def read(value: Any, where: str) -> float:
-        good = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-        good = good and (infinite or math.isfinite(value)) and value >= least and (value > above or above == -math.inf)
+        good = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(_size(value))
+        good = good and (infinite or math.isfinite(_size(value)))
+        good = good and value >= least and (value > above or above == -math.inf)
         must(good, where, requirement, it_is(value))
-        return float(value)
+        return _size(value)
 
     return read
+
+
+def _size(value: float | int) -> float:
+    """As a float, which is infinite for whole numbers that are too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def whole(least: int, most: int | None = None) -> Rule:
@@ -52,6 +64,7 @@ def whole(least: int, most: int | None = None) -> Rule:
     def read(value: Any, where: str) -> int:
         good = isinstance(value, int) and not isinstance(value, bool)
         must(good and least <= value <= (most or value), where, f"be a whole number {limit}", it_is(value))
+        must(value < 2**63, where, "be below 2⁶³", it_is(value))
         return int(value)
 
     return read

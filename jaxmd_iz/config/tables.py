@@ -17,6 +17,7 @@ from jaxmd_iz.config.rules import (
     Table,
     by_name,
     choice,
+    flag,
     key,
     number,
     numbers,
@@ -201,6 +202,7 @@ class OutputTable(Table):
     residual_points: int = key("points y of the balance check, per frame and grid", whole(1), 16)
     dtype: str = key("precision", choice("float64", "float32"), "float64")
     keep: tuple[str, ...] = key("what to keep beside the fields", several(choice("positions"), "a list of names"), ())
+    vtk: bool = key("fields for ParaView too: `.vti`, `.vts`, `.vtp`, or `.pvd` of several times", flag, False)
 
 
 _NUMBERS = several(POSITIVE, "a list of numbers above 0")

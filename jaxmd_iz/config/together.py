@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jaxmd_iz.checks import must, one_of
+from jaxmd_iz.config.fitting import FitTable
 from jaxmd_iz.config.macroscopic import MacroscopicTable
 from jaxmd_iz.config.potential import PotentialTable
 from jaxmd_iz.config.rules import AXES, by_name, it_is, number, sub, toml
@@ -48,6 +49,7 @@ class Config:
     dynamics: DynamicsTable = sub(DynamicsTable, "dynamics")
     output: OutputTable = sub(OutputTable, "output")
     limit: LimitTable = sub(LimitTable, "limit")
+    fit: FitTable = sub(FitTable, "fit")
 
     def __post_init__(self):
         object.__setattr__(self, "species", _MASSES(self.species, "species"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxmd_iz.report.figures import dataset_images, drawing
+from jaxmd_iz.report.fits import flow_images, loss_image, miss_image
 from jaxmd_iz.report.html import bullets, number, page, rows_of, section, table
 from jaxmd_iz.report.limits import limit_images
 from jaxmd_iz.report.matching import matching_images
@@ -31,6 +32,15 @@ _METHOD = (
     "chain spans several. Bands show one standard error and, lighter, 95 % by Student's t.",
     "Residual of a balance law: largest |sum of its terms| over the points y, divided by the largest sum of |terms|. "
     "Mass (3.3), momentum (3.7), energy (3.11).",
+)
+
+_FIT = (
+    "The equation of state is a series of the Helmholtz free energy, fitted to T, p = −tr σ/D and e of all cells and "
+    "frames.",
+    "The closure is what makes a finite-volume solution of the balance laws, started from the first frame of each "
+    "flow, meet the later frames: least squares of ρ, ρu and E in their standard errors.",
+    "Standard errors of the coefficients: jackknife over groups of samples, equation of state included.",
+    "Relative error: root of Σ (predicted − seen)² over Σ (seen − its mean)², both in standard errors.",
 )
 
 
@@ -118,6 +128,55 @@ def write_limit(path: str | Path, rows, orders, profiles, settings: str) -> None
     parts.append(section("Errors", table([*head, "M", "Error", "Exact", "Classical"], errors)))
     parts.append(section("Configuration", f"<pre>{escape(settings)}</pre>"))
     write_text(page(f"The classical limit: {model}", "".join(parts)), path)
+
+
+def write_fit(path: str | Path, summary: Mapping[str, Any], flows, losses: Sequence[float], settings: str, title: str):
+    """Writes the page of a fit: coefficients, data against fit, misses, flows that were held out.
+
+    Args:
+        path: the HTML file.
+        summary: numbers of the fit, as in its `summary.json`.
+        flows: (what was seen, what is predicted, whether it was fitted) of each flow, as `report.fits` draws them.
+        losses: of the training of a learned closure; may be empty.
+        settings: the configuration as text.
+        title: heading of the page.
+
+    Raises:
+        InputError: a file that cannot be written.
+    """
+    rows = [
+        [name.replace("_", " "), number(summary[name], summary[f"{name}_err"]), summary[f"{name}_unit"]]
+        for name in ("viscosity", "bulk_viscosity", "conductivity")
+    ]
+    states = [
+        [label, number(summary[key])]
+        for key, label in (
+            ("density", "Density"), ("temperature", "Temperature"), ("pressure", "Pressure"),
+            ("sound_speed", "Speed of sound"), ("heat_capacity_volume_per_particle", "c_v of a particle, k_B"),
+        )
+    ]  # fmt: skip
+    errors = [
+        [
+            f["name"],
+            "held out" if f["held_out"] else "fitted",
+            *(f"{f[k]:.3g}" for k in ("error", "noise", "chi2_per_number")),
+        ]
+        for f in summary["flows"]
+    ]
+    parts = [
+        section("Closure", table(["Coefficient", "Value", "Unit"], rows)),
+        section("The fluid at the mean state of the flows", table(["Quantity", "Value"], states)),
+        section("Flows", table(["Flow", "", "Relative error", "of which noise", "Mean square in errors"], errors)),
+    ]
+    with drawing():
+        for seen, predicted, fitted in flows:
+            note = "fitted" if fitted else "held out: the fit never saw it"
+            images = [*flow_images(seen, predicted, note), miss_image(seen, predicted)]
+            parts.append(section(f"{seen['name']} ({note})", rows_of([images])))
+        if losses:
+            parts.append(section("Training", rows_of([[loss_image(losses)]])))
+    parts += [section("Configuration", f"<pre>{escape(settings)}</pre>"), section("How it was computed", bullets(_FIT))]
+    write_text(page(title, "".join(parts)), path)
 
 
 def _unit(datasets: Mapping[str, Any], variable: str) -> str:
