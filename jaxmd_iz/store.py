@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmd_iz.checks import InputError, must
+from jaxmd_iz.checks import InputError, fail, must
 from jaxmd_iz.statistics import FieldSeries
 from jaxmd_iz.units import Units
 from jaxmd_iz.units import units as system
@@ -182,6 +182,38 @@ def _strict(value: Any) -> Any:
     return str(value)
 
 
+def folder(out: Path | str) -> Path:
+    """The output folder, made before anything is computed, so that a bad one costs no time.
+
+    Raises:
+        InputError: if it cannot be made or written.
+    """
+    path = Path(out)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".jaxmd_iz_probe"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        fail("out", "be a folder that can be written", f"`{path}` cannot: {getattr(error, 'strerror', None) or error}")
+    return path
+
+
+def must_be_writable(path: Path | str | None, argument: str) -> None:
+    """Refuses, with an InputError, a file to come (None: no file) that cannot be written, before any computing."""
+    if path is None:
+        return
+    path = Path(path)
+    must(bool(path.name) and not path.is_dir(), argument, "name a file", f"`{path}` is a folder")
+    try:
+        probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        fail(argument, "name a file that can be written", f"`{path}` cannot: {reason}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, which replaces `path` if all goes well and vanishes if not.
@@ -192,6 +224,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         InputError: if it cannot be written.
     """
+    must(bool(path.name) and not path.is_dir(), "path", "name a file", f"`{path}` is a folder")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -285,6 +318,6 @@ def read_fields(path: str | Path):
         dataset = xarray.load_dataset(path, engine="h5netcdf")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"Argument `path` must name a NetCDF file, but `{path}` cannot be read: {reason}.") from error
+        fail("path", "name a NetCDF file", f"`{path}` cannot be read: {reason}")
     must("rho" in dataset and "time" in dataset.dims, "path", "hold fields", f"`{path}` has no `rho`")
     return dataset

@@ -250,7 +250,7 @@ def test_particles_and_cell_must_stay(tmp_path):
     ("name", "text", "says"),
     [
         ("a.xyz", "", "must hold at least one frame, but .* is empty"),
-        ("a.xyz", "2\nProperties=species:S:1:pos:R:3\nSi 0 0 0\n", "must name a file that can be read, but"),
+        ("a.xyz", "2\nProperties=species:S:1:pos:R:3\nSi 0 0 0\n", "must hold 2 atoms in frame 0, but it ends after 1"),
         ("a.xyz", "1\nProperties=species:S:1:pos:R:3\nSi 0 zero 0\n", "must name a file that can be read, but"),
         ("a.unheard", "what is this", "must name a file that can be read, but"),
         ("a.dump", "x", "must begin with `ITEM:` if it is a LAMMPS text dump"),

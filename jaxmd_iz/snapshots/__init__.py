@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxmd_iz.checks import InputError, must, nearest, one_of
+from jaxmd_iz.checks import InputError, fail, must, nearest, one_of
 from jaxmd_iz.snapshots.files import Frame, read_frames
+from jaxmd_iz.snapshots.h5md import is_h5md, read_h5md
 from jaxmd_iz.units import Units, convert
 from jaxmd_iz.units import units as system
 
@@ -54,12 +55,13 @@ def read_snapshots(
     """Reads configurations and converts them to internal units.
 
     Units of the file: `file_units`, else what the file says (`units=` in the comment line of extended XYZ,
-    `ITEM: UNITS` of a dump), else the run's for XYZ and dumps, else `ase` (the run's if that is `lj`).
+    `ITEM: UNITS` of a dump, `unit` of H5MD's elements), else the run's for XYZ, dumps and H5MD, else `ase` (the run's
+    if that is `lj`).
     Velocities: a `velocities` column or `vx vy vz`, in the file's units; else momenta over masses. Momenta are in ASE's
     units, unless an XYZ file is in `lj` or `atomic`: then in the file's.
 
     Args:
-        path: the file; text dumps are recognised by their content, `.gz` is unpacked.
+        path: the file; text dumps and H5MD are recognised by their content, `.gz` is unpacked.
         units: unit system of the run.
         file_units: unit system of the file, if it says nothing or something wrong.
         species: mass of each species by name, in the run's units; None for the standard atomic mass. Types 1, 2, … of a
@@ -78,15 +80,18 @@ def read_snapshots(
     must(dimensions in (1, 2, 3), "dimensions", "be 1, 2 or 3", f"it is {dimensions}")
     must(path.exists(), "path", "name a file", f"`{path}` does not exist")
     try:
-        found, said, plain = read_frames(path, frames or slice(None))
+        found, said, plain = (read_h5md if is_h5md(path) else read_frames)(path, frames or slice(None))
     except InputError:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"Argument `path` must name a file that can be read, but `{path}` cannot: {reason}") from error
+        fail("path", "name a file that can be read", f"`{path}` cannot: {reason}")
     must(len(found) > 0, "path", "hold at least one frame", f"`{path}` holds none that was asked for")
     first = found[0]
+    must(len(first.names) > 0, "path", "hold at least one atom", f"frame 0 of `{path}` has none")
     source = _source(file_units, said, plain, run, path)
+    finite = bool(np.isfinite(first.cell).all())
+    must(finite, "path", "have a cell of finite numbers", f"that of `{path}` has NaN or infinity")
     for k, frame in enumerate(found):
         _must_match(k, frame, first)
     names, index = _names(first.names, species)
@@ -94,10 +99,9 @@ def read_snapshots(
     x = _internal(np.stack([f.x for f in found]), "length", source, run)
     missing = [k for k, f in enumerate(found) if f.v is None and f.p is None]
     if missing and not configurational:
-        raise InputError(
-            f"Argument `path` must name a file with velocities, but frame {missing[0]} of `{path}` has neither "
-            "velocities nor momenta. For fields without kinetic parts ask for configurational ones (--configurational)."
-        )
+        but = f"frame {missing[0]} of `{path}` has neither velocities nor momenta"
+        remedy = "For fields without kinetic parts ask for configurational ones (--configurational)."
+        fail("path", "name a file with velocities", but, remedy)
     v = np.zeros_like(x)
     for k, frame in enumerate(found if not missing else []):
         if frame.v is not None:
@@ -138,7 +142,7 @@ def _source(given: Units | str | None, said: str | None, plain: bool, run: Units
     """Unit system of the file."""
     if given is None and said is not None:
         known = ", ".join(f"`{s}`" for s in _SYSTEMS)
-        must(said in _SYSTEMS, "file_units", f"be one of {known}", f"`{path}` says `{said}`{nearest(said, _SYSTEMS)}")
+        must(said in _SYSTEMS, "file_units", f"be one of {known}", f"`{path}` says `{said}`", nearest(said, _SYSTEMS))
     if isinstance(given, Units):
         source = given
     elif given or said:

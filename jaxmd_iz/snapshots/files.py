@@ -6,6 +6,7 @@ from a `mass` column, refuse names that are no chemical symbols and drop the ori
 
 import gzip
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from jaxmd_iz.checks import fail, must
+
+LONGEST = 100_000  # characters of a line of an XYZ file; what has more is no text
 
 
 @dataclass
@@ -58,7 +61,7 @@ def read_frames(path: Path, frames: slice) -> tuple[list[Frame], str | None, boo
     """
     if path.is_file():
         with _open(path) as stream:
-            if stream.readline().startswith("ITEM:"):
+            if stream.readline(LONGEST).startswith("ITEM:"):
                 stream.seek(0)
                 return *_dump(stream, frames), True
         if {".dump", ".lammpstrj"} & set(path.suffixes):
@@ -80,6 +83,8 @@ def _ase(path: Path, frames: slice) -> tuple[list[Frame], str | None, bool]:
     must(path.is_dir() or path.stat().st_size > 0, "path", "hold at least one frame", f"`{path}` is empty")
     kind = filetype(str(path))
     plain = kind in ("extxyz", "xyz")
+    if plain:
+        _must_hold_its_atoms(path)
     images: Any
     try:
         images = read(path, index=frames, format=kind, do_not_split_by_at_sign=True)
@@ -107,6 +112,21 @@ def _ase(path: Path, frames: slice) -> tuple[list[Frame], str | None, bool]:
         )
     said = images[0].info.get("units") if images else None
     return found, None if said is None else str(said), plain
+
+
+def _must_hold_its_atoms(path: Path) -> None:
+    """Refuses an XYZ file that names more atoms than it has: ASE would look for each of them."""
+    with _open(path) as stream:
+        for k in itertools.count():
+            word = stream.readline(LONGEST).strip()
+            if not word.removeprefix("-").isdecimal():
+                return
+            must(0 < len(word) < 16 and int(word) > 0, "path", f"hold an atom or more in frame {k}", f"it says {word}")
+            rows = 0
+            while rows <= int(word) and (line := stream.readline(LONGEST)):
+                rows += 1
+                must(len(line) < LONGEST, "path", f"have lines below {LONGEST} characters", "one has more")
+            must(rows > int(word), "path", f"hold {word} atoms in frame {k}", f"it ends after {max(rows - 1, 0)}")
 
 
 def _dump(stream: io.TextIOWrapper, frames: slice) -> tuple[list[Frame], str | None]:
