@@ -50,8 +50,16 @@ def fail(argument: str, requirement: str, but: str, remedy: str = "") -> NoRetur
     Raises:
         InputError: always.
     """
+    argument, requirement, but = _plain(argument, 80), _plain(requirement, 1000), _plain(but, 300)
     message = f"Argument `{argument}` must {requirement}, but {but.rstrip('.')}."
-    raise InputError(f"{message} {remedy.strip()}".rstrip())
+    raise InputError(f"{message} {_plain(remedy, 500)}".rstrip())
+
+
+def _plain(text: str, most: int) -> str:
+    """On one line, without characters that steer a terminal, and shortened: files and users may say anything."""
+    text = "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in text[: 4 * most])
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def must_be_number(argument: str, value: Array, positive: bool = False) -> None:
@@ -83,6 +91,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         For example " Did you mean `epsilon`?", or "" when nothing is close.
     """
     folded = {k.lower(): k for k in known}
+    name = name[:80]
     found = difflib.get_close_matches(name.lower(), folded, n=1)
     return f" Did you mean `{folded[found[0]]}`?" if found else ""
 

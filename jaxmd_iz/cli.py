@@ -1,4 +1,4 @@
-"""The command line: `jaxmd-iz demo | run | measure | verify | models | limit`. Bad input: a sentence, exit code 2."""
+"""The command line: `jaxmd-iz demo | run | measure | verify | models | limit | fit`. Bad input: a sentence, code 2."""
 
 import os
 import sys
@@ -147,6 +147,7 @@ def verify(full: bool = False, json: Path | None = None) -> None:
     from jaxmd_iz.verify import chosen_cases
     from jaxmd_iz.verify import verify as residuals
 
+    store.must_be_writable(json, "json")
     rows: list[dict] = []
     with tqdm(total=len(chosen_cases(full)), unit="case", leave=False) as bar:
         for found in residuals(full):
@@ -171,9 +172,10 @@ def models(names: tuple[str, ...] = (), /, out: Path = Path("jaxmd_iz_models.htm
         out: the page, a HTML file.
     """
     _start()
-    from jaxmd_iz import catalogue
+    from jaxmd_iz import catalogue, store
     from jaxmd_iz.models import FAMILIES, MODELS
 
+    store.must_be_writable(out, "out")
     listed = catalogue.write(out, names)
     for name in listed:
         model = FAMILIES.get(name) or MODELS[name]
@@ -196,9 +198,12 @@ def limit(
     from tqdm import tqdm
 
     from jaxmd_iz import config as settings
+    from jaxmd_iz import store
     from jaxmd_iz.limit import command
 
     loaded = settings.load(config, set)
+    store.must_be_writable(out, "out")
+    store.must_be_writable(json, "json")
     with tqdm(bar_format="{desc} [{elapsed}]", leave=False) as bar:
         result = command.measure(loaded, bar.set_description)
     for row in result.orders:
@@ -213,6 +218,30 @@ def limit(
             print(f"{about}{extra} error {row['error']:.2e}")
     command.write(result, loaded, out, json)
     print(f"wrote {out}" + ("" if json is None else f", {json}"))
+
+
+def fit(config: str, /, out: Path = Path("jaxmd_iz_fit"), set: tuple[str, ...] = ()) -> None:
+    """Constitutive relations from fields: equation of state, viscosities, conductivity, checked on flows held out.
+
+    Args:
+        config: a TOML file, or the name of an example: fit_newton_fourier.
+        out: folder for closure.json, equation_of_state.json, summary.json and report.html.
+        set: changes of the configuration, table.key=value each.
+    """
+    _start()
+    from jaxmd_iz import config as settings
+    from jaxmd_iz import fitted
+
+    found = fitted.fit(settings.load(config, set), out, f"jaxmd-iz fit {config}")
+    if found["closure"] != "NewtonFourier":
+        print(f"{found['closure']}, begun at these coefficients of Newton and Fourier:")
+    for name in ("viscosity", "bulk_viscosity", "conductivity"):
+        print(f"{name.replace('_', ' '):15s} {found[name]:.4g} ± {found[f'{name}_err']:.2g} {found[f'{name}_unit']}")
+    for row in found["flows"]:
+        kind = "held out" if row["held_out"] else "fitted"
+        print(f"{row['name']:15s} {kind:9s} relative error {row['error']:.3f}, of which noise {row['noise']:.3f}")
+    names = ("closure.json", "equation_of_state.json", "summary.json", "report.html")
+    print(f"{found['wall_s']:.1f} s\nwrote " + ", ".join(str(out / name) for name in names))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -230,6 +259,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command(verify)
     app.command(models)
     app.command(limit)
+    app.command(fit)
     try:
         app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
     except InputError as error:

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmd_iz import build, config, report, store, summary
+from jaxmd_iz import build, config, report, store, summary, vtk
+from jaxmd_iz.apart import must_be_apart
 from jaxmd_iz.build import macroscopic
+from jaxmd_iz.build.names import keys_of
 from jaxmd_iz.checkpoint import Checkpoints, interrupted
 from jaxmd_iz.checks import InputError, must
 from jaxmd_iz.digests import digest_of_file
@@ -54,7 +56,7 @@ def run(
             there or not against what was asked, or of another configuration.
         Stopped: by SIGINT or SIGTERM, with a checkpoint written.
     """
-    out = _folder(out)
+    out = store.folder(out)
     with heard() as asked:
         checkpoints = Checkpoints(out, checkpoint_every, resume, overwrite, asked)
         if resume and (before := finished(settings, out)):
@@ -104,6 +106,9 @@ def _run(settings: config.Config, out: Path, title: str, progress: bool, checkpo
     system = build.system_of(settings, space, start.species, start.masses, start.names)
     _must_be_in_space(settings, system)
     grids = build.grids_of(settings, space)
+    points = start.x[None] if snapshots is None or settings.density.kind != "given" else snapshots.x
+    named = "density.positions" if settings.density.positions else "density.start"
+    must_be_apart(system.potential, space, points, named)
     dtype = settings.output.dtype
     p = None
     x = jnp.asarray(start.x, dtype)
@@ -212,17 +217,18 @@ def measure(
         InputError: a file that cannot be read, velocities that are missing, a configuration that does not fit.
     """
     begin = time.perf_counter()
-    out = _folder(out)
+    out = store.folder(out)
     unit = build.units_of(settings)
-    snapshots = read_snapshots(
-        trajectory,
-        unit,
-        settings.units.files,
-        settings.species or None,
-        configurational,
-        frames,
-        settings.space.dimensions,
-    )
+    with keys_of("", path="trajectory", file_units="units.files", dimensions="space.dimensions"):
+        snapshots = read_snapshots(
+            trajectory,
+            unit,
+            settings.units.files,
+            settings.species or None,
+            configurational,
+            frames,
+            settings.space.dimensions,
+        )
     space = build.space_of(settings, snapshots)
     start = build.start_of(settings, snapshots)
     system = build.system_of(settings, space, start.species, start.masses, start.names)
@@ -235,6 +241,7 @@ def measure(
             "it is missing",
         )
     grids = build.grids_of(settings, space)
+    must_be_apart(system.potential, space, snapshots.x, "trajectory")
     x, p = _phase(snapshots, start.masses, settings.output.dtype)
     given = settings.density.temperature
     density = build.density_of(settings) if given is not None else Canonical(1.0)  # one state: weight 1
@@ -264,21 +271,6 @@ def _phase(snapshots: Snapshots, masses: np.ndarray, dtype: str):
     return jnp.asarray(snapshots.x, dtype), jnp.asarray(snapshots.v * masses[None, :, None], dtype)
 
 
-def _folder(out: Path | str) -> Path:
-    """The output folder, made before anything is computed, so that a bad one costs no time."""
-    path = Path(out)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".jaxmd_iz_probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"Argument `out` must be a folder that can be written, but {path}: {error.strerror}."
-        ) from None
-    return path
-
-
 def _write(out, settings, system, grids, result, unit, names, title, begin, extra=None) -> dict:
     text = config.dumps(settings)
     first = is_first()  # of several processes, all of which know everything
@@ -302,6 +294,8 @@ def _write(out, settings, system, grids, result, unit, names, title, begin, extr
         name = "fields.nc" if grid.name == "fields" else f"fields_{grid.name}.nc"
         if first:
             store.write_netcdf(datasets[grid.name], out / name)
+            if settings.output.vtk:
+                vtk.write_vtk(datasets[grid.name], out / name.removesuffix(".nc"))
     numbers["wall_s"] = time.perf_counter() - begin
     if not first:
         return numbers

@@ -263,7 +263,13 @@ def neighbour_list(
         InputError: positions that are not finite, or a cell too small for the cutoff.
     """
     must(bool(np.isfinite(np.asarray(x)).all()), "x", "be finite", "it has NaN or infinite entries")
+    shape, dim = np.shape(x), space.dimensions
+    fits = len(shape) in (2, 3) and shape[-1] == dim
+    must(fits, "x", f"have shape (n, {dim}) or (B, n, {dim})", f"it is {shape}")
     must(bool(np.isfinite(cutoff)), "cutoff", "be finite for a neighbour list", f"it is {cutoff}")
+    must(cutoff > 0, "cutoff", "be positive", f"it is {cutoff}")
+    must(skin >= 0, "skin", "be zero or more", f"it is {skin}")
+    must(capacity is None or capacity >= 1, "capacity", "be 1 or more", f"it is {capacity}")
     check_cutoff(space, cutoff)
     x = jnp.asarray(x) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) else jnp.asarray(x, float)
     trial = max(1, min(TRIAL, x.shape[-2] - 1)) if capacity is None else capacity

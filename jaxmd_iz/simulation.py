@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz import ensemble
+from jaxmd_iz.apart import must_be_apart
 from jaxmd_iz.checkpoint import Checkpoints, RunLog
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
@@ -19,11 +20,14 @@ from jaxmd_iz.frames import Course, Grid, follow
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator
 from jaxmd_iz.moments import Moments, Totals
+from jaxmd_iz.potentials.base import FromFunction, must_be_hermitian
 from jaxmd_iz.sampled import Sampled, sample
 from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Periodic
 from jaxmd_iz.statistics import GROUPS, FieldSeries, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
+
+_CLOSE = "Particles on top of each other do that."
 
 
 class Run(eqx.Module):
@@ -33,7 +37,7 @@ class Run(eqx.Module):
     q_star: Float[Array, " d"]
     q_star_err: Float[Array, " d"]
     temperature: Float[Array, " T"]  # k_B T from the kinetic energy
-    pressure: Float[Array, " T"] | None  # periodic space alone
+    pressure: Float[Array, " T"] | None  # periodic space, and a potential on bonds, which a strain of the cell moves
     potential: Float[Array, " T"]  # ⟨λ̄⟩
     adiabatic: Float[Array, "T d"]  # population of each surface
     diabatic: Float[Array, "T N"]  # population of each diabatic state, ⟨|⟨χ_a, Ψ_k⟩|²⟩
@@ -123,6 +127,7 @@ def simulate(
     every = max(steps, 1) if every is None else every
     skin = 0.3 * system.potential.cutoff if skin is None else skin
     must(skin > 0, "skin", "be positive", f"it is {skin}")
+    must(residual_points >= 1, "residual_points", "be 1 or more", f"it is {residual_points}")
     asked = {"system": system, "density": density, "grids": grids, "x": x, "p": p, "key": key, "sampling": sampling}
     asked |= {"integrator": integrator, "steps": steps, "every": every, "average": average, "neighbours": neighbours}
     asked |= {"skin": skin, "residual_points": residual_points, "keep": list(keep), "poor": poor}
@@ -163,6 +168,8 @@ def simulate(
         else:
             x, p = (x[None], p[None]) if x.ndim == 2 else (x, p)
             found = Sampled(ensemble.walkers_from_samples(system, density, x, p, keys[1], lists.build(x)), {}, ())
+            lost = int(np.sum(~np.isfinite(np.asarray(everywhere(found.walkers.weight)))))
+            must(lost == 0, "x", "be positions of finite energy", f"{lost} of them on a surface are not", _CLOSE)
             course, sampled = Course(found.walkers), log.seconds()
         course = follow(
             system,
@@ -207,6 +214,7 @@ def _check(system, grids, x, p, steps, every, integrator, average, keep, poor) -
     must(len(set(names)) == len(names), "grids", "have different names", f"they are {names}")
     for grid in grids:
         shape = grid.y.shape
+        must(shape[0] > 0, "grids", "have points", "y is empty")
         must(len(shape) == 2 and shape[1] == dim, "grids", f"have points of {dim} components", f"y has shape {shape}")
         where = grid.y if grid.regular is None else grid.regular.points(grid.y[0])
         as_it_says = where.shape == shape and jnp.allclose(where, grid.y, atol=1e-5 * float(jnp.max(jnp.abs(grid.y))))
@@ -220,7 +228,10 @@ def _check(system, grids, x, p, steps, every, integrator, average, keep, poor) -
     must(steps == 0 or integrator is not None, "integrator", "be given when `steps` is positive", "it is None")
     shape = (system.masses.shape[0], dim)
     must(x.shape[-2:] == shape and x.ndim in (2, 3), "x", f"end in {shape}", f"its shape is {x.shape}")
+    must(jnp.issubdtype(x.dtype, jnp.floating), "x", "hold floating-point numbers", f"it is of type {x.dtype}")
     must(bool(jnp.all(jnp.isfinite(x))), "x", "be finite", "it has NaN or infinite entries")
+    must_be_apart(system.potential, system.space, np.asarray(x).reshape(-1, *shape), "x")
+    must_be_hermitian(system.potential, x.reshape(-1, *shape)[0])
     if p is not None:
         must(p.shape == x.shape, "p", f"have the shape {x.shape} of `x`", f"it is {p.shape}")
         must(bool(jnp.all(jnp.isfinite(p))), "p", "be finite", "it has NaN or infinite entries")
@@ -262,7 +273,7 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_st
     # a given phase point keeps its total momentum: D(n − 1) degrees of freedom
     kinetic, freedom = (means.kinetic - means.drift, dim * (n - 1)) if fixed and n > 1 else (means.kinetic, dim * n)
     pressure = None
-    if isinstance(system.space, Periodic):
+    if isinstance(system.space, Periodic) and not isinstance(system.potential, FromFunction):
         trace = 2 * means.kinetic - jnp.trace(means.virial, axis1=-2, axis2=-1)
         pressure = trace / (dim * system.space.volume)
     return Run(

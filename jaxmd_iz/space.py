@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from jaxmd_iz.checks import must
+from jaxmd_iz.checks import fail, must
 
 
 class Edges(eqx.Module):
@@ -161,15 +161,20 @@ class Periodic(AbstractSpace):
         cell: (D, D) rows are the cell vectors, or (D,) edge lengths; numbers, not traced arrays.
 
     Raises:
-        InputError: a cell that is not square, not finite or has no volume.
+        InputError: a cell that is not square, not finite or has no volume; edge lengths that are not positive.
     """
 
     cell: tuple[tuple[float, ...], ...] = eqx.field(static=True)
     dimensions: int = eqx.field(static=True)
 
     def __init__(self, cell):
-        matrix = np.asarray(cell, dtype=float)
+        try:
+            matrix = np.asarray(cell, dtype=float)
+        except (TypeError, ValueError):
+            fail("cell", "be D edge lengths or a D × D matrix of numbers", f"it is {str(cell)[:80]}")
         if matrix.ndim == 1:
+            least = matrix.min(initial=np.inf)
+            must(not least <= 0, "cell", "have edges of positive length", f"the shortest is {least:g}")
             matrix = np.diag(matrix)
         shape = matrix.shape
         must(

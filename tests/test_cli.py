@@ -64,11 +64,15 @@ def test_run_of_two_states_writes_everything(tmp_path, capsys):
         *TINY,
         "grid.shape=[2,2,2]",
         "surfaces.correction=none",
+        "output.vtk=true",
     )
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert sum(summary["q_star"]) == pytest.approx(1, abs=1e-12)
     assert len(summary["residuals"]) == 3
-    assert {p.name for p in tmp_path.iterdir()} == {"fields.nc", "fields_grid.nc", "summary.json", "report.html"}
+    plain = {"fields.nc", "fields_grid.nc", "summary.json", "report.html"}
+    found = {p.name for p in tmp_path.iterdir()}
+    assert plain | {"fields.pvd", "fields_grid.pvd"} <= found
+    assert {Path(n).suffix for n in found - plain} == {".pvd", ".vtp", ".vti"}
     assert "q_j*" in capsys.readouterr().out
 
 

@@ -96,18 +96,19 @@ def sampling_of(config: Config) -> Sampling:
     """How positions are sampled, in internal units."""
     table, unit = config.density, units_of(config)
     step = _step(config) if table.step is None else table.step
-    return Sampling(
-        samples=table.samples,
-        burn_in=table.burn_in,
-        sampler=table.sampler,
-        leapfrog=table.leapfrog,
-        step=unit.to_internal(step, "time"),
-        friction=unit.to_internal(table.friction, "rate"),
-        states=table.states,
-        mass=table.mass,
-        rungs=table.rungs,
-        hottest=table.hottest,
-    )
+    with keys_of("density"):
+        return Sampling(
+            samples=table.samples,
+            burn_in=table.burn_in,
+            sampler=table.sampler,
+            leapfrog=table.leapfrog,
+            step=unit.to_internal(step, "time"),
+            friction=unit.to_internal(table.friction, "rate"),
+            states=table.states,
+            mass=table.mass,
+            rungs=table.rungs,
+            hottest=table.hottest,
+        )
 
 
 def _temperature(config: Config) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmd_iz import build, report, store
+from jaxmd_iz.build.names import keys_of
 from jaxmd_iz.checks import must
 from jaxmd_iz.config import Config, dumps
 from jaxmd_iz.limit import conical
@@ -61,21 +62,22 @@ def measure(settings: Config, progress: Callable[[str], None] = lambda _: None) 
         )
         return Study(rows, orders_of(rows), [])
     field = next(iter(build.grids_of(settings, problem.space)))
-    return study(
-        problem,
-        name,
-        masses=table.masses,
-        temperatures=table.temperatures,
-        times=table.times,
-        corrections=table.corrections,
-        observables=table.observables,
-        field=field,
-        surfaces=table.surfaces,
-        tolerance=table.tolerance,
-        step=table.step,
-        points=(table.points[0], table.points[1]) if table.points else None,
-        progress=progress,
-    )
+    with keys_of("limit"):
+        return study(
+            problem,
+            name,
+            masses=table.masses,
+            temperatures=table.temperatures,
+            times=table.times,
+            corrections=table.corrections,
+            observables=table.observables,
+            field=field,
+            surfaces=table.surfaces,
+            tolerance=table.tolerance,
+            step=table.step,
+            points=(table.points[0], table.points[1]) if table.points else None,
+            progress=progress,
+        )
 
 
 def write(result: Study, settings: Config, out: Path | str, json: Path | str | None = None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jaxmd_iz.checks import must
@@ -242,6 +243,22 @@ class FromFunction(AbstractPotential):
             f"it returned {value.shape}",
         )
         return value
+
+
+def must_be_hermitian(potential: AbstractPotential, x: Float[Array, "n D"]) -> None:
+    """Refuses users' functions in a potential whose Vⁿ is not Hermitian at x: only one triangle would be read.
+
+    Raises:
+        InputError: says how far it is from that.
+    """
+    for part in jax.tree.leaves(potential, is_leaf=lambda a: isinstance(a, FromFunction)):
+        if isinstance(part, FromFunction) and part.states > 1:
+            v = np.asarray(part.function(x))
+            size = (len(x), part.states, part.states)
+            must(v.shape == size, "function", f"return an array of shape {size}", f"it returned {v.shape}")
+            miss = float(np.max(np.abs(v - np.conj(np.swapaxes(v, 1, 2)))))
+            least = 1e-5 * max(1e-30, float(np.max(np.abs(v))))
+            must(miss <= least, "function", "return Hermitian matrices Vⁿ", f"V − V† has entries up to {miss:.3g}")
 
 
 class Sum(AbstractDistancePotential):

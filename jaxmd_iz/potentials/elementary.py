@@ -1,4 +1,4 @@
-"""1/a, √a and max(a, b) with derivatives that cost less than those of JAX: kernels of pairs are little else."""
+"""1/a, √a and bounds of a with derivatives that cost less than those of JAX: kernels of pairs are little else."""
 
 import jax
 import jax.numpy as jnp
@@ -32,3 +32,14 @@ def _half_reciprocal(primals, tangents):
 def at_least(a: Float[Array, "*b"], least: Float[Array, "*#b"]) -> Float[Array, "*b"]:
     """max(a, least) with slope 1 or 0 in a: that of `jnp.maximum` divides to halve the slope at equality."""
     return jnp.where(a < least, least, a)
+
+
+@jax.custom_jvp
+def between(a: Float[Array, "*b"], low: Float[Array, "*#b"], high: Float[Array, "*#b"]) -> Float[Array, "*b"]:
+    """a within bounds, with slope 1 in a everywhere and 0 in the bounds: for what is masked where a is out of them."""
+    return jnp.clip(a, low, high)
+
+
+@between.defjvp
+def _one(primals, tangents):
+    return between(*primals), tangents[0]

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.potentials.base import AbstractPairPotential
-from jaxmd_iz.potentials.elementary import at_least, reciprocal
+from jaxmd_iz.potentials.elementary import between, reciprocal, root
 from jaxmd_iz.shapes import Scalar
 
 TRUNCATIONS = ("cut", "shift", "force_shift")
@@ -87,19 +87,19 @@ class AbstractTruncatedPair(AbstractPairPotential):
         """φ(r), an array like r2."""
         tables = [getattr(self, name).astype(r2.dtype) for name in self.names]
         here = [_at(t, one, other) for t in tables]
-        edge = self.cutoff**2 if math.isfinite(self.cutoff) else 1.0
-        inside = r2 < self.cutoff**2
-        # a regular r² first, then the kernel, then the mask: gradients of both branches are finite
+        edge = jnp.asarray(self.cutoff**2, r2.dtype)
+        inside = r2 < edge
+        # a regular r² first, then the kernel, then the masks: gradients of all branches are finite
         least = jax.lax.stop_gradient(self.core * here[-1] ** 2)
-        safe = at_least(jnp.where(inside, r2, edge), least)
+        safe = between(r2, least, edge)
         phi = self.kernel(safe, *here)
+        phi = jnp.where(r2 < least, self.kernel(jax.lax.stop_gradient(safe), *here), phi)
         if self.truncation != "cut":
-            at_edge = jnp.asarray(edge, r2.dtype)
-            value, slope = jax.jvp(lambda s: self.kernel(s, *tables), (at_edge,), (jnp.ones_like(at_edge),))
+            value, slope = jax.jvp(lambda s: self.kernel(s, *tables), (edge,), (jnp.ones_like(edge),))
             phi = phi - _at(value, one, other)
             if self.truncation == "force_shift":  # φ′(r_c) = 2 r_c ∂φ/∂(r²)
                 slope = 2.0 * self.cutoff * _at(slope, one, other)
-                phi = phi - (jnp.sqrt(safe) - self.cutoff) * slope
+                phi = phi - (root(safe) - self.cutoff) * slope
         return jnp.where(inside, phi, 0.0)
 
 
