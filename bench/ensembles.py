@@ -10,6 +10,7 @@ from bench.systems import CUTOFF, fluid, lattices, on_devices, ours
 from bench.timing import alternating, cores, on_gpu, row
 
 STEP = 0.002
+FEW = 8  # systems of a peer that takes them one by one
 #: Atoms of a batch, and the ratios asked for against jax-md and against `vmap(grad)`, by particles of a system.
 CPU = {64: (65536, "≥ 40", None), 256: (32768, "≥ 20", None)}
 GPU = {64: (262144, "≥ 15", None), 256: (262144, None, "≥ 6"), 1024: (262144, None, "≥ 5")}
@@ -19,6 +20,7 @@ def ensembles(quick: bool) -> Iterator[dict]:
     """Atom-steps per second of velocity Verlet.
 
     jax-md is run as it comes, by `vmap` on one device with every processor, and cut over the devices that ours has.
+    TorchSim has the first systems only: it takes one after the other, so that its speed is that of any number.
     """
     for n, (atoms, of_jax_md, of_naive) in (GPU if on_gpu() else CPU).items():
         x, edge = lattices(n, (atoms // 4 if quick else atoms) // n)
@@ -32,8 +34,13 @@ def ensembles(quick: bool) -> Iterator[dict]:
             sides["jax-md"] = peers.jax_md_ensemble(x, edge, cutoff, STEP)
             if jax.device_count() > 1:
                 sides["jax-md cut over our devices"] = on_devices(peers.jax_md_ensemble(x, edge, cutoff, STEP))
+        few = x[:FEW]
+        if "torch_sim" in peers.installed():
+            sides["TorchSim"] = peers.torch_sim_ensemble(few, edge, cutoff, STEP)
+            targets["TorchSim"] = None
         taken = alternating(sides, 10, 2 if quick else 12)
-        speed = {name: len(x) * n / seconds for name, seconds in taken.items()}
+        count = dict.fromkeys(sides, len(x)) | {"TorchSim": len(few)}
+        speed = {name: count[name] * n / seconds for name, seconds in taken.items()}
         where = "" if on_gpu() else f", {cores()} cores" if cores() > 1 else ", 1 core"
         for name in [name for name in targets if name in sides]:
             label = f"ensemble n={n}{where}, against {name}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from bench.eigenproblems import eigenproblems
 from bench.ensembles import ensembles, states
 from bench.fields import fields
+from bench.gradients import gradients
 from bench.models import model_systems
 from bench.one_system import one_system, sizes
 from bench.processes import memory, scaling, start
@@ -22,6 +23,7 @@ PARTS = {
     "start": (start, "First result after start"),
     "memory": (memory, "Peak memory"),
     "eigenproblems": (eigenproblems, "Batches of small eigenproblems"),
+    "gradients": (gradients, "Gradients through trajectories, n = 64, float32"),
     "models": (model_systems, "A force of each model, float64"),
 }
 

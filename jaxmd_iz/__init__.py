@@ -12,10 +12,23 @@ if TYPE_CHECKING:
     from jaxmd_iz.balance import balance_terms, relative_residual
     from jaxmd_iz.checkpoint import Checkpoints
     from jaxmd_iz.checks import InputError
+    from jaxmd_iz.closures import LearnedClosure, NewtonFourier
+    from jaxmd_iz.continuum import State1D, safe_step, solve
+    from jaxmd_iz.equation_of_state import (
+        ElectronicLevels,
+        FreeEnergySeries,
+        IdealGas,
+        NeuralFreeEnergy,
+        StatePoints,
+        fit_equation_of_state,
+    )
     from jaxmd_iz.fields import Fields
+    from jaxmd_iz.fit import match_forces, recover
     from jaxmd_iz.geometric_phase import berry_phase
     from jaxmd_iz.gibbs import Canonical
     from jaxmd_iz.integrators import Baoab, ForestRuth, VelocityVerlet, trajectory
+    from jaxmd_iz.interop import PairFunction, Particles, from_ase, from_jax_md, to_ase
+    from jaxmd_iz.interop.calculator import SurfaceCalculator
     from jaxmd_iz.local_gibbs import Cells, LocalGibbs
     from jaxmd_iz.mollifiers import Bump, Cubic, Polynomial, Trapezoid
     from jaxmd_iz.moments import Moments
@@ -62,6 +75,8 @@ if TYPE_CHECKING:
     from jaxmd_iz.statistics import FieldSeries
     from jaxmd_iz.surfaces import surface
     from jaxmd_iz.system import System
+    from jaxmd_iz.transport import green_kubo
+    from jaxmd_iz.vtk import write_vtk
     from jaxmd_iz.windows import Fourier, Separable, Slab, slab
 
 try:
@@ -77,7 +92,18 @@ _HOMES = {
     ),
     "jaxmd_iz.checkpoint": ("Checkpoints",),
     "jaxmd_iz.checks": ("InputError",),
+    "jaxmd_iz.closures": ("LearnedClosure", "NewtonFourier"),
+    "jaxmd_iz.continuum": ("State1D", "safe_step", "solve"),
+    "jaxmd_iz.equation_of_state": (
+        "ElectronicLevels",
+        "FreeEnergySeries",
+        "IdealGas",
+        "NeuralFreeEnergy",
+        "StatePoints",
+        "fit_equation_of_state",
+    ),
     "jaxmd_iz.fields": ("Fields",),
+    "jaxmd_iz.fit": ("match_forces", "recover"),
     "jaxmd_iz.gibbs": ("Canonical",),
     "jaxmd_iz.local_gibbs": ("Cells", "LocalGibbs"),
     "jaxmd_iz.sampling": ("Sampling",),
@@ -87,6 +113,14 @@ _HOMES = {
         "VelocityVerlet",
         "trajectory",
     ),
+    "jaxmd_iz.interop": (
+        "PairFunction",
+        "Particles",
+        "from_ase",
+        "from_jax_md",
+        "to_ase",
+    ),
+    "jaxmd_iz.interop.calculator": ("SurfaceCalculator",),
     "jaxmd_iz.mollifiers": (
         "Bump",
         "Cubic",
@@ -144,6 +178,8 @@ _HOMES = {
     "jaxmd_iz.statistics": ("FieldSeries",),
     "jaxmd_iz.surfaces": ("surface",),
     "jaxmd_iz.system": ("System",),
+    "jaxmd_iz.transport": ("green_kubo",),
+    "jaxmd_iz.vtk": ("write_vtk",),
     "jaxmd_iz.windows": (
         "Fourier",
         "Separable",
@@ -176,6 +212,7 @@ __all__ = [
     "Cubic",
     "DiagonalPartition",
     "Dipolar",
+    "ElectronicLevels",
     "Electrons",
     "EmbeddedAtom",
     "ExcitonFluid",
@@ -184,14 +221,17 @@ __all__ = [
     "ForestRuth",
     "Fourier",
     "Free",
+    "FreeEnergySeries",
     "FromFunction",
     "Gaussian",
     "Grid",
     "HarmonicBonds",
     "HarmonicTrap",
+    "IdealGas",
     "InputError",
     "Iterated",
     "JahnTeller",
+    "LearnedClosure",
     "LennardJones",
     "LepsH3",
     "LinearVibronicCoupling",
@@ -199,6 +239,10 @@ __all__ = [
     "Lowest",
     "Moments",
     "Morse",
+    "NeuralFreeEnergy",
+    "NewtonFourier",
+    "PairFunction",
+    "Particles",
     "Periodic",
     "Polynomial",
     "QuarticCrossing",
@@ -211,9 +255,12 @@ __all__ = [
     "SodiumIodide",
     "SoftSphere",
     "SpinBoson",
+    "State1D",
+    "StatePoints",
     "StillingerWeber",
     "Sum",
     "SuperExchange",
+    "SurfaceCalculator",
     "System",
     "Trapezoid",
     "Tully1",
@@ -227,11 +274,21 @@ __all__ = [
     "berry_phase",
     "bonds",
     "converge",
+    "fit_equation_of_state",
+    "from_ase",
+    "from_jax_md",
+    "green_kubo",
+    "match_forces",
     "neighbour_list",
     "read_lvc",
+    "recover",
     "relative_residual",
+    "safe_step",
     "simulate",
     "slab",
+    "solve",
     "surface",
+    "to_ase",
     "trajectory",
+    "write_vtk",
 ]
