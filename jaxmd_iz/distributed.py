@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,28 +168,37 @@ def on_all_devices(function: Callable) -> Callable:
     return spread
 
 
-def each(function: Callable) -> Callable:
-    """`function` of arrays with one leading axis, run on a piece of it in every device; results have that axis too."""
-    return lambda *arguments: _cut(function, PartitionSpec(AXIS), arguments)
+def each(function: Callable, *same: Any) -> Callable:
+    """`function` of arrays with one leading axis, run on a piece of it in every device; results have that axis too.
+
+    Args:
+        function: of `same` and, behind them, of those arrays. It holds no arrays of its own, which JAX would take for
+            arrays of the whole mesh.
+        same: trees that are the same for all members.
+    """
+    return lambda *arguments: _cut(function, PartitionSpec(AXIS), arguments, same)
 
 
-def summed(function: Callable) -> Callable:
+def summed(function: Callable, *same: Any) -> Callable:
     """`function` of arrays with one leading axis, run on a piece of it in every device; results are added up.
 
-    A piece may end in repetitions of the last member: `function` gets a leading argument, (B,) 1 or 0, to leave them
-    out.
+    A piece may end in repetitions of the last member: `function` gets an argument behind `same`, (B,) 1 or 0, to leave
+    them out.
+
+    Args:
+        function, same: as in `each`.
     """
 
-    def total(real, *arguments):
-        return jax.tree.map(lambda a: jax.lax.psum(a, AXIS), function(real, *arguments))
+    def total(*arguments):
+        return jax.tree.map(lambda a: jax.lax.psum(a, AXIS), function(*arguments))
 
     def call(*arguments):
         size = _size(arguments)
         pieces = _pieces()
         if pieces == 1:
-            return function(jnp.ones(size, bool), *arguments)
+            return function(*same, jnp.ones(size, bool), *arguments)
         real = jnp.arange(_padded(size, pieces)) < size
-        return _cut(total, PartitionSpec(), arguments, real)
+        return _cut(total, PartitionSpec(), arguments, same, real)
 
     return call
 
@@ -223,16 +233,22 @@ def _padded(size: int, pieces: int) -> int:
     return -(-size // pieces) * pieces
 
 
-def _cut(function, out, arguments, *first):
+def _cut(function, out, arguments, same, *first):
     """shard_map over the leading axis, which is filled up with its last member to a multiple of the pieces."""
     pieces = _pieces()
     if pieces == 1:
-        return function(*first, *arguments)
+        return function(*same, *first, *arguments)
     size = _size(arguments)
     full = _padded(size, pieces)
     if full != size:
         pick = jnp.minimum(jnp.arange(full), size - 1)
         arguments = jax.tree.map(lambda a: a[pick], arguments)
+    shared, rest = eqx.partition(same, eqx.is_array)
+
+    def here(shared, *several):
+        return function(*eqx.combine(shared, rest), *several)
+
     spec = PartitionSpec(AXIS)
-    found = jax.shard_map(function, in_specs=spec, out_specs=out, check_vma=False)(*first, *arguments)
+    specs = (PartitionSpec(), *[spec] * (len(first) + len(arguments)))
+    found = jax.shard_map(here, in_specs=specs, out_specs=out, check_vma=False)(shared, *first, *arguments)
     return jax.tree.map(lambda a: a[:size], found) if full != size and out == spec else found

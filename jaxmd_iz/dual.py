@@ -82,13 +82,14 @@ def configurations(
         neighbours: lists with leading axis S, or None for all pairs.
     """
 
-    def one(item):
-        at, listed = item
+    def one(system, cells, at, listed):
         levels = surfaces.partition(system.potential, system.edges(at, listed), system.masses, system.correction)
         return cells.shares(system.space, at), levels
 
-    some = each(lambda *items: lax.map(one, items, batch_size=min(items[0].shape[0], 64)))
-    return Configurations(*some(x, neighbours))
+    def some(system, cells, *items):
+        return lax.map(lambda item: one(system, cells, *item), items, batch_size=min(items[0].shape[0], 64))
+
+    return Configurations(*each(some, system, cells)(x, neighbours))
 
 
 def pack(theta: Natural) -> Float[Array, "K c"]:

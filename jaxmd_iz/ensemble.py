@@ -4,6 +4,7 @@ Dynamics and observables never import each other: `observe` is passed in, and on
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -46,10 +47,10 @@ def start_chains(
     """One chain for each starting configuration, with its own key; on one state each where `state` is given."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
 
-    def one(at, mine, nl, k):
-        return start_chain(system, density, sampling, at, mine, nl, k)
+    def start(system, density, sampling, *several):
+        return jax.vmap(partial(start_chain, system, density, sampling))(*several)
 
-    return each(jax.vmap(one))(x, keys, neighbours, state), keys
+    return each(start, system, density, sampling)(x, keys, neighbours, state), keys
 
 
 @eqx.filter_jit
@@ -66,10 +67,13 @@ def advance_chains(
 ) -> tuple[Chain, Bool[Array, ""], Float[Array, "chains steps"]]:
     """All chains `steps` proposals further; whether a neighbour list went stale on the way; and their traces of Φ."""
 
-    def one(chain, key, nl, k):
-        return advance_chain(system, density, sampling, chain, key, first, steps, nl, k)
+    def go_on(system, density, sampling, first, *several):
+        def one(chain, key, nl, k):
+            return advance_chain(system, density, sampling, chain, key, first, steps, nl, k)
 
-    after, stale, trace = each(jax.vmap(one))(chains, keys, neighbours, state)
+        return jax.vmap(one)(*several)
+
+    after, stale, trace = each(go_on, system, density, sampling, first)(chains, keys, neighbours, state)
     return after, jnp.any(stale), trace
 
 
@@ -93,7 +97,11 @@ def walkers_from_samples(
         neighbours: lists with leading axis samples, or None.
     """
     p = _momenta(system, density, x, key) if p is None else p
-    w = each(jax.vmap(lambda a, nl: density.weights(system, a, nl)))(x, neighbours)
+
+    def weights(system, density, *several):
+        return jax.vmap(partial(density.weights, system))(*several)
+
+    w = each(weights, system, density)(x, neighbours)
     spread = jax.tree.map(lambda a: jnp.repeat(a, system.states, axis=0), (x, p, neighbours))
     return _walkers(system, *spread, w, key)
 
@@ -120,14 +128,17 @@ def walkers_from_states(
 
 
 def _momenta(system, density, x, key):
+    def momenta(system, density, *several):
+        return jax.vmap(lambda k, a: density.momenta(k, system, a))(*several)
+
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
-    return each(jax.vmap(lambda k, a: density.momenta(k, system, a)))(keys, x)
+    return each(momenta, system, density)(keys, x)
 
 
 def _walkers(system, x, p, neighbours, weight, key):
     samples, d = weight.shape
     state = jnp.tile(jnp.arange(d), samples)
-    force = each(jax.vmap(lambda a, k, nl: system.force(a, k, nl)))(x, state, neighbours)
+    force = each(lambda system, *several: jax.vmap(system.force)(*several), system)(x, state, neighbours)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), i))(jnp.arange(samples * d))
     return Walkers(Phase(x, p, force), state, jnp.repeat(jnp.arange(samples), d), weight.reshape(-1), keys)
 
@@ -157,12 +168,12 @@ def advance(
     Returns:
         walkers, and the lists as they are now; after an overflow of any, both must be discarded.
     """
-    run = each(lambda *several: _run(system, integrator, first, steps, *several))
+    run = each(partial(_run, steps), system, integrator, first)
     phase, neighbours = run(walkers.phase, walkers.state, walkers.key, neighbours)
     return walkers._replace(phase=phase), neighbours
 
 
-def _run(system, integrator, first, steps, phase, state, key, neighbours):
+def _run(steps, system, integrator, first, phase, state, key, neighbours):
     ordered = is_fast(system.potential) and system.masses.shape[0] >= ORDERED
 
     def one(phase, k, key, near, i):
@@ -218,11 +229,11 @@ def group_sums(
         the pytree of `observe` with a leading axis of `groups`.
     """
     phase = walkers.phase
-    sums = summed(lambda *several: _sums(observe, groups, batch, *several))
+    sums = summed(partial(_sums, groups, batch), observe)
     return sums(walkers.weight, group, phase.x, phase.p, walkers.state, neighbours)
 
 
-def _sums(observe, groups, batch, real, weight, group, x, p, state, neighbours):
+def _sums(groups, batch, observe, real, weight, group, x, p, state, neighbours):
     """The sums of the walkers of one device; those that are not `real` count nothing."""
     count = state.shape[0]
     batch = min(batch, count)

@@ -131,7 +131,10 @@ def run_chains(
 
 @eqx.filter_jit
 def _all_actions(system, density, x, neighbours):
-    return each_device(jax.vmap(lambda a, nl: density.actions(system, a, nl)))(x, neighbours)
+    def actions(system, density, *several):
+        return jax.vmap(lambda a, nl: density.actions(system, a, nl))(*several)
+
+    return each_device(actions, system, density)(x, neighbours)
 
 
 def relaxation(trace: np.ndarray, each: int = 1) -> dict[str, Any]:

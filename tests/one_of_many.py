@@ -64,7 +64,8 @@ if __name__ == "__main__":
         distributed.start()
     chunks.CHUNK = 8  # reports: none yet, 8 and 8 proposals, 3 and 3 steps
     file = Path(sys.argv[1])
-    result = small_run()
+    with distributed.over_devices():  # what is built inside belongs to the mesh
+        result = small_run()
     for stage, after in (("sampling", 3), ("steps", 5)) if "again" in sys.argv else ():
         again = interrupted(file.with_suffix(f".{stage}"), after)
         result |= {f"{name}_{stage}": value for name, value in again.items()}

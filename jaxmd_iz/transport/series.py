@@ -119,7 +119,7 @@ def _record(system, integrator, walkers, first, count: int, every: int, lists):
     """`count` records: walkers, lists, and (count, B, …) components, p V, ∫q, kinetic and potential energy."""
     several = system.space.dimensions > 1
 
-    def see(x, p, state, near):
+    def see(system, x, p, state, near):
         found = look(system, x, p, state, near)
         shear = deviatoric(found) if several else jnp.zeros((x.shape[0], 0), x.dtype)
         return shear, pressure(found), found.heat, found.kinetic, found.potential
@@ -127,7 +127,7 @@ def _record(system, integrator, walkers, first, count: int, every: int, lists):
     def body(carry, i):
         walkers, near = ensemble.advance(system, integrator, carry[0], (first + i) * every, every, carry[1])
         phase = walkers.phase
-        return (walkers, near), each(see)(phase.x, phase.p, walkers.state, near)
+        return (walkers, near), each(see, system)(phase.x, phase.p, walkers.state, near)
 
     (walkers, lists), found = jax.lax.scan(body, (walkers, lists), jnp.arange(count))
     return walkers, lists, found
