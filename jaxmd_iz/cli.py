@@ -1,6 +1,10 @@
 """The command line: `jaxmd-iz demo | run | measure | verify | models | limit | fit`. Bad input: a sentence, code 2."""
 
+import contextlib
+import functools
+import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -78,7 +82,7 @@ def run(
     """Density → trajectories on every surface → conservation fields at the asked times.
 
     Args:
-        config: a TOML file, or the name of an example: lj_liquid, two_state_fluid, silicon.
+        config: a TOML file, or the name of an example, such as lj_liquid, two_state_fluid, silicon, shear_wave.
         out: folder for fields.nc, summary.json and report.html, and for checkpoints until these are written.
         set: changes of the configuration, table.key=value each.
         resume: go on with an interrupted run from the newest checkpoint in the folder.
@@ -116,7 +120,7 @@ def measure(
     set: tuple[str, ...] = (),
     configurational: bool = False,
 ) -> None:
-    """The fields of given snapshots: extended XYZ, LAMMPS dump, anything ASE reads.
+    """The fields of given snapshots: extended XYZ, LAMMPS dump, H5MD, anything ASE reads.
 
     Args:
         config: a TOML file, or the name of an example, for potential, mollifier and grid.
@@ -253,15 +257,18 @@ def main(arguments: list[str] | None = None) -> None:
     from jaxmd_iz.interrupts import Stopped
 
     app = tyro.extras.SubcommandApp()
-    app.command(demo)
-    app.command(run)
-    app.command(measure)
-    app.command(verify)
-    app.command(models)
-    app.command(limit)
-    app.command(fit)
+    for command in (demo, run, measure, verify, models, limit, fit):
+        app.command(_later(command))
+    said = io.StringIO()
     try:
-        app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
+        with contextlib.redirect_stderr(said):
+            call = app.cli(prog="jaxmd-iz", args=arguments, description=__doc__)
+    except SystemExit as stopped:
+        if stopped.code:
+            _refuse(_sentence(said.getvalue()))
+        raise
+    try:
+        call()
     except InputError as error:
         _refuse(str(error))
     except Stopped as stopped:
@@ -275,6 +282,20 @@ def main(arguments: list[str] | None = None) -> None:
         if not sentences:
             raise
         _refuse(sentences[0])
+
+
+def _later(command):
+    """The same command line, which gives the call to be made: what is said while it is read is of the line alone."""
+    return functools.wraps(command)(lambda *arguments, **options: functools.partial(command, *arguments, **options))
+
+
+def _sentence(box: str) -> str:
+    """What tyro says of a command line in a box of several parts, in one sentence."""
+    lines = [line.strip("│╭╮╰╯ ").rstrip(".") for line in box.splitlines()[1:-1]]
+    parts = [part.split("\n") for part in re.split(r"\n─+\n", "\n".join(lines))]
+    told = [" ".join(" ".join(part).split()) for part in parts if not part[0].startswith(("For full", "Argument"))]
+    where = re.search(r"jaxmd-iz[a-z -]*--help", " ".join(parts[-1]))
+    return f"{'; '.join(told)}. `{where[0] if where else 'jaxmd-iz --help'}` tells what there is."
 
 
 def _refuse(sentence: str) -> None:

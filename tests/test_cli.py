@@ -118,3 +118,24 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, part, tmp_path, ca
     assert said.startswith("jaxmd-iz: Argument `")
     assert said.count("\n") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ((), "Expected one of {demo, run,"),
+        (("rnu", "lj_liquid"), "Unrecognized options: rnu, lj_liquid; Available subcommands: demo, run,"),
+        (("run",), "Missing from jaxmd-iz run: "),
+        (("run", "lj_liquid", "--foo", "3"), "Unrecognized options: --foo, 3"),
+        (("run", "lj_liquid", "--checkpoint-every", "soon"), "could not convert string to float: 'soon'"),
+        (("run", "lj_liquid", "--out"), "Missing value for argument '--out'"),
+        (("measure", "lj_liquid"), "Missing from jaxmd-iz measure: "),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_sentence(arguments, part, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    out, said = capsys.readouterr()
+    assert stopped.value.code == 2 and out == ""
+    assert said.startswith("jaxmd-iz: ") and part in said and said.count("\n") == 1
+    assert said.endswith("--help` tells what there is.\n") and not set("│╭╰─") & set(said)
