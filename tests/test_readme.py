@@ -1,4 +1,4 @@
-"""The README says what is true: its keys, its commands, its Python example. Run as a script it renews the help in it."""
+"""The README says what is true: its keys, its commands, its Python example. As a script it renews the help in it."""
 
 import contextlib
 import io
@@ -32,8 +32,8 @@ ELSEWHERE = {
 READ = {
     'jaxmd-iz fit fit_newton_fourier --set \'fit.train=["shear/fields.nc","heat/fields.nc"]\' '
     "'fit.held_out=[\"mixed/fields.nc\"]'": "test_fit_command.py",
-    "pip install -q -e '.[test,lint]' && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/pyright "
-    "&& .venv/bin/pytest": "test_layout.py",
+    "pip install -q -e '.[test,lint]' && .venv/bin/ruff check . && .venv/bin/ruff format --check . && "
+    ".venv/bin/pyright && .venv/bin/pytest": "test_layout.py",
 }
 #: Changes that make the others short, and show that each line is one that the program takes.
 SHORT = (
@@ -134,8 +134,9 @@ def test_commands_run_as_they_stand(line, folder, monkeypatch):
 def test_flows_of_others_are_taken_by_name():
     line = next(line for line in lines() if "shear/fields.nc" in line)
     settings = config.load("fit_newton_fourier", shlex.split(line)[4:])
-    assert list(settings.fit.train) == ["shear/fields.nc", "heat/fields.nc"]
-    assert list(settings.fit.held_out) == ["mixed/fields.nc"]
+    here = Path.cwd()
+    assert [Path(name) for name in settings.fit.train] == [here / "shear/fields.nc", here / "heat/fields.nc"]
+    assert [Path(name) for name in settings.fit.held_out] == [here / "mixed/fields.nc"]
 
 
 def test_every_command_is_run_by_a_test():
