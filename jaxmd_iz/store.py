@@ -310,11 +310,14 @@ def read_fields(path: str | Path):
     Raises:
         InputError: if it is missing or holds no fields.
     """
+    import h5py
     import xarray
 
     path = Path(path)
     must(path.is_file(), "path", "name a file of fields", f"`{path}` does not exist")
     try:
+        with h5py.File(path, "r") as file:  # where this fails h5netcdf leaves half an object, which complains later
+            file.attrs.get("_nc3_strict")
         dataset = xarray.load_dataset(path, engine="h5netcdf")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).splitlines() or [""])[0]

@@ -18,7 +18,7 @@ from bad_inputs import COMMANDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxmd_iz import cli, config
+from jaxmd_iz import cli, config, store
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.snapshots import read_snapshots
 
@@ -176,3 +176,20 @@ def test_a_damaged_file_is_read_or_refused(where, junk, cut):
                     assert np.isfinite(found.x).all() and np.isfinite(found.v).all()
             except InputError as error:
                 is_one_sentence(str(error))
+
+
+SHIPPED = (Path(cli.__file__).parent / "examples" / "lj_heat_wave.nc").read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(where=st.integers(0, len(SHIPPED) - 1), junk=st.binary(max_size=4000), cut=st.booleans(), head=st.booleans())
+def test_damaged_fields_are_read_or_refused(where, junk, cut, head):
+    """Bytes of a NetCDF file, of its head half of the time; nothing complains later, when objects are collected."""
+    at = where % 4000 if head else where
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fields.nc"
+        path.write_bytes(SHIPPED[:at] + junk + (b"" if cut else SHIPPED[at + len(junk) :]))
+        try:
+            assert "rho" in store.read_fields(path)
+        except InputError as error:
+            assert str(error).startswith("Argument `path` must ") and "\n" not in str(error)
