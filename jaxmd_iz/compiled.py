@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jaxlib.version
 from jax.core import Tracer
 
-SOON = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+SOON: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+if jaxlib.version.__version_info__ < (0, 11):  # later ones know no other emitters
+    SOON["xla_cpu_use_fusion_emitters"] = False
 
 
 def seldom(function: Callable) -> Callable:
