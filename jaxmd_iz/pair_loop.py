@@ -4,8 +4,8 @@ What pair forces need of Vⁿ = ½ Σ_m φ_c(r_nm), c a channel: its value, Σ_m
 the total value and some of the slopes; and the sum of `pair_turns`, for energies that hold ∇V and for those whose
 ∂E/∂V is known. One system takes the n × n form; a batch under `vmap` goes through a loop over distances s in the row
 of particles, n with n + s, of arrays (n, batch): nothing of n × n is stored and every operation is long and
-contiguous; or on a GPU through `pair_kernel`. Derivatives are those of the loop, which computes every step anew on
-the way back; on a GPU those of the n × n form.
+contiguous; or on a GPU through `pair_kernel`. Derivatives are those of the loop, computed anew on the way back (on a
+GPU of the n × n form); of one state's forces in the positions, a symmetric product, they are one more such sum.
 
 On a CPU every sum is a kernel of its own. LLVM makes vectors of its loop unless one array is sliced in it twice at an
 index that comes from memory: every coordinate and field is an array of its own.
@@ -22,6 +22,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz.potentials.base import AbstractPairPotential
+from jaxmd_iz.self_adjoint import self_adjoint
 from jaxmd_iz.space import AbstractSpace
 
 ROW = 256  # bytes of systems side by side, by measurement: 32 of float64
@@ -97,8 +98,7 @@ def pair_totals(
     Returns:
         numbers, and (k, n, D).
     """
-    fields = jnp.zeros((len(x), 0), x.dtype)
-    totals, rows = _sum_of(_total, slopes)(potential, space, x, species, fields)
+    totals, rows = _sum_of(_total, slopes)(potential, space, x, species, jnp.zeros((len(x), 0), x.dtype))
     return totals, _vectors(rows, *x.shape)
 
 
@@ -198,6 +198,10 @@ def _sum_of(look: Callable, k: int) -> Callable:
     def _(primals, tangents):
         """By the loop for one system, or on a GPU, where its steps are too short, by the n × n form."""
         potential, space, x, species, fields = primals
+        if look is _total and k == potential.states == 1 and not jax.tree.leaves(tangents[0]):
+            (totals, rows), along = whole(*primals), _slope_along(potential, space, x, species, tangents[2])
+            lift = 2.0 * sum(jnp.sum(f * a) for f, a in zip(rows, tangents[2].T, strict=True))
+            return (totals, rows), ([lift], list(along.T))
 
         def one(potential, x, fields):
             if jax.default_backend() == "gpu":
@@ -210,6 +214,17 @@ def _sum_of(look: Callable, k: int) -> Callable:
         return whole(*primals), slope
 
     return whole
+
+
+def _slope_along(potential, space, x, species, u):
+    """Of Σ_m φ′ d along u, half of `pair_turns`: (n, D), symmetric in u, so that reverse mode is one more such sum."""
+    numbers, rest = eqx.partition((potential, space, x, species), eqx.is_array)
+    leaves, tree = jax.tree.flatten(numbers)
+
+    def product(*arguments):
+        return 0.5 * pair_turns(*eqx.combine(tree.unflatten(arguments[:-1]), rest), arguments[-1][:, None])
+
+    return self_adjoint(product, leaves, u)
 
 
 def _of_batch(look, k, size, batched, potential, space, x, species, fields):
