@@ -2,8 +2,7 @@
 
 Φ(θ) = log Z(θ) − θ·data is convex in θ = (β, βu, ν) at K points (section 8), with gradient ⟨v(−E, m, ρ)⟩ − data and the
 covariance of v(−E, m, ρ) as Hessian. From samples xₛ of g_ref averages at θ are those with weights
-wₛ ∝ g(xₛ; θ)/g_ref(xₛ), log g = log Σ_j ∫ f_j dp: on fixed samples Φ is exactly convex too. Here θ is one matrix
-(K, D + 2) with a row β_k, βu_k, ν_k for each point.
+wₛ ∝ g(xₛ; θ)/g_ref(xₛ), log g = log Σ_j ∫ f_j dp: on fixed samples Φ is convex too. θ has rows β_k, βu_k, ν_k.
 """
 
 import equinox as eqx
@@ -82,12 +81,12 @@ def configurations(
         neighbours: lists with leading axis S, or None for all pairs.
     """
 
-    def one(system, cells, at, listed):
-        levels = surfaces.partition(system.potential, system.edges(at, listed), system.masses, system.correction)
-        return cells.shares(system.space, at), levels
+    def one(system, cells, item):
+        e, m = system.edges(*item), system.masses
+        return cells.shares(system.space, e.x), surfaces.partition(system.potential, e, m, system.correction)
 
     def some(system, cells, *items):
-        return lax.map(lambda item: one(system, cells, *item), items, batch_size=min(items[0].shape[0], 64))
+        return lax.map(lambda item: one(system, cells, item), items, batch_size=min(items[0].shape[0], 64))
 
     return Configurations(*each(some, system, cells)(x, neighbours))
 

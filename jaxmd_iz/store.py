@@ -295,7 +295,7 @@ def write_netcdf(dataset: Any, path: str | Path) -> None:
         memory = io.BytesIO()  # HDF5 itself may crash where a disk is full
         with h5netcdf.File(memory, "w") as file:
             dataset.dump_to_store(H5NetCDFStore(file))
-        part.write_bytes(memory.getbuffer())
+        part.write_bytes(memory.getvalue())
 
 
 def read_fields(path: str | Path):
