@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from jaxmd_iz.system import System
     from jaxmd_iz.transport import green_kubo
     from jaxmd_iz.vtk import write_vtk
+    from jaxmd_iz.watch import Broken, Watch
     from jaxmd_iz.windows import Fourier, Separable, Slab, slab
 
 try:
@@ -111,6 +112,7 @@ _HOMES = {
         "Baoab",
         "ForestRuth",
         "VelocityVerlet",
+        "Watch",
         "trajectory",
     ),
     "jaxmd_iz.interop": (
@@ -180,6 +182,7 @@ _HOMES = {
     "jaxmd_iz.system": ("System",),
     "jaxmd_iz.transport": ("green_kubo",),
     "jaxmd_iz.vtk": ("write_vtk",),
+    "jaxmd_iz.watch": ("Broken", "Watch"),
     "jaxmd_iz.windows": (
         "Fourier",
         "Separable",
@@ -205,6 +208,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "WCA",
     "Baoab",
+    "Broken",
     "Bump",
     "Canonical",
     "Cells",
@@ -270,6 +274,7 @@ __all__ = [
     "UniformForce",
     "VelocityVerlet",
     "Walls",
+    "Watch",
     "balance_terms",
     "berry_phase",
     "bonds",

@@ -33,12 +33,12 @@ def _say(summary: dict, out: Path) -> None:
     worst = {law: summary[f"{law}_residual"] for law in ("mass", "momentum", "energy")}
     print("largest relative residual: " + ", ".join(f"{law} {value:.1e}" for law, value in worst.items()))
     if not all(v <= summary["residual_bound"] for v in worst.values()):
-        print(f"WARNING: a conservation law fails its bound of {summary['residual_bound']:.0e}; see the report.")
+        _warn(f"a conservation law fails its bound of {summary['residual_bound']:.0e}; see the report.")
     if summary["crossing"] > 0:
         share = 100 * summary["crossing"]
-        print(f"WARNING: {share:.3g} % of the phase points lie where two surfaces touch and forces are not defined.")
+        _warn(f"{share:.3g} % of the phase points lie where two surfaces touch and forces are not defined.")
     for warning in summary.get("warnings", ()):
-        print(f"WARNING: {warning}")
+        _warn(warning)
     if matched := summary.get("matching"):
         about = f"χ² {matched['chi2']:.3g} for {matched['dof']:.3g} directions"
         print(f"matched in {matched['rounds']} rounds, {matched['iterations']} Newton steps, {about}")
@@ -48,6 +48,12 @@ def _say(summary: dict, out: Path) -> None:
     )
     wrote = "this run had finished before and wrote" if summary.get("finished_before") else "wrote"
     print(f"{wrote} {out / 'fields.nc'}, {out / 'summary.json'}, {out / 'report.html'}")
+
+
+def _warn(text: str) -> None:
+    """In red where someone looks on."""
+    text = f"WARNING: {text}"
+    print(f"\033[31m{text}\033[0m" if sys.stdout.isatty() else text)
 
 
 def demo(
@@ -255,6 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from jaxmd_iz.checks import InputError
     from jaxmd_iz.interrupts import Stopped
+    from jaxmd_iz.watch import CODE, Broken
 
     app = tyro.extras.SubcommandApp()
     for command in (demo, run, measure, verify, models, limit, fit):
@@ -271,6 +278,9 @@ def main(arguments: list[str] | None = None) -> None:
         call()
     except InputError as error:
         _refuse(str(error))
+    except Broken as broken:
+        print(f"jaxmd-iz: Stopped. {broken}", file=sys.stderr)
+        sys.exit(CODE)
     except Stopped as stopped:
         print(f"jaxmd-iz: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.number)

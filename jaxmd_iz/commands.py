@@ -55,6 +55,7 @@ def run(
         InputError: a configuration that does not hold together, a folder that cannot be written, a checkpoint that is
             there or not against what was asked, or of another configuration.
         Stopped: by SIGINT or SIGTERM, with a checkpoint written.
+        Broken: with `watch.action = "stop"`, if something goes wrong on the way.
     """
     out = store.folder(out)
     with heard() as asked:
@@ -140,6 +141,7 @@ def _run(settings: config.Config, out: Path, title: str, progress: bool, checkpo
         residual_points=settings.output.residual_points,
         keep=settings.output.keep,
         poor=settings.density.poor,
+        watch=build.watch_of(settings),
         progress=progress,
         checkpoints=checkpoints,
     )
@@ -254,8 +256,9 @@ def measure(
         key=jax.random.key(settings.density.seed),
         neighbours=settings.dynamics.neighbours,
         residual_points=settings.output.residual_points,
+        watch=build.watch_of(settings),
     )
-    extra = {"frames_read": len(snapshots.x), "configurational": snapshots.configurational}
+    extra: dict = {"frames_read": len(snapshots.x), "configurational": snapshots.configurational}
     return _write(out, settings, system, grids, result, unit, start.names, title, begin, extra)
 
 

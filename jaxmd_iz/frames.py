@@ -19,6 +19,7 @@ from jaxmd_iz.mollifiers import AbstractMollifier
 from jaxmd_iz.statistics import GROUPS, GroupSums, group_of
 from jaxmd_iz.system import System
 from jaxmd_iz.tiles import RegularGrid
+from jaxmd_iz.watch import Watch, look
 
 BATCH = 4  # walkers observed together
 
@@ -47,6 +48,7 @@ class Course(NamedTuple):
     residuals: tuple[Float[Array, "3"], ...] = ()
     kept: tuple[Float[Array, "B n D"], ...] = ()  # positions
     seconds: float = 0.0  # spent on steps
+    seen: dict[str, Any] | None = None  # of what goes wrong, as `watch.look` gives it
 
 
 def follow(
@@ -60,6 +62,7 @@ def follow(
     average: str,
     residual_points: int,
     positions: bool,
+    watch: Watch,
     bar: Callable[[int], Any],
     keep: Callable[[Course], None],
 ) -> Course:
@@ -74,6 +77,7 @@ def follow(
         integrator: carries walkers along; not used where 0 is the only frame.
         average, residual_points: as in `simulate`.
         positions: whether to keep them.
+        watch: what to look for between chunks of steps.
         bar: takes the number of steps done.
         keep: takes the course between two chunks of steps and after each frame.
 
@@ -83,10 +87,12 @@ def follow(
     samples = course.walkers.state.shape[0] // system.states
     for f in range(course.frame, len(frames)):
         if f:
-            course = _advance(system, course, lists, frames, integrator, bar, keep)
+            course = _advance(system, course, lists, frames, integrator, watch, bar, keep)
         walkers = course.walkers
         group = group_of(samples) if average == "ensemble" else _time_group(samples, f, len(frames))
         nl = lists.build(walkers.phase.x)
+        if not f:
+            course = course._replace(seen=look(watch, system, None, walkers, nl, (0, 0), None))
         sums = _observe(system, grids, walkers, group[walkers.sample], nl)
         residual = _residual(system, grids, walkers, nl, residual_points, sums)
         kept = (everywhere(walkers.phase.x),) if positions else ()
@@ -101,18 +107,21 @@ def follow(
     return course
 
 
-def _advance(system, course, lists, frames, integrator, bar, keep) -> Course:
+def _advance(system, course, lists, frames, integrator, watch, bar, keep) -> Course:
     """The steps to the next frame."""
     start, offset = time.perf_counter(), frames[course.frame - 1]
+    last = [course.seen, course.done]
 
     def step(state, first, count, nl):
         return ensemble.advance(system, integrator, state, first + offset, count, nl)
 
     def now(walkers, done):
         seconds = course.seconds + time.perf_counter() - start
-        return course._replace(walkers=walkers, done=done, seconds=seconds)
+        return course._replace(walkers=walkers, done=done, seconds=seconds, seen=last[0])
 
     def between(walkers, done, _):
+        steps = offset + last[1], offset + done
+        last[:] = look(watch, system, integrator, walkers, lists.last, steps, last[0]), done
         keep(now(walkers, done))
 
     total = frames[course.frame] - offset

@@ -26,6 +26,7 @@ from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.space import Periodic
 from jaxmd_iz.statistics import GROUPS, FieldSeries, fields_with_errors, group_of, jackknife
 from jaxmd_iz.system import System
+from jaxmd_iz.watch import Watch, told
 
 _CLOSE = "Particles on top of each other do that."
 
@@ -47,6 +48,7 @@ class Run(eqx.Module):
     residuals: Float[Array, "frames 3"]  # mass, momentum, energy: largest over grids and states of one sample
     sampling: dict[str, Any] = eqx.field(static=True)  # acceptance, R̂, effective samples of the weights; JSON-ready
     warnings: tuple[str, ...] = eqx.field(static=True, default=())
+    events: tuple[dict[str, Any], ...] = eqx.field(static=True, default=())  # what went wrong on the way: `watch.look`
     atom_steps: int = eqx.field(static=True, default=0)
     wall: dict[str, float] = eqx.field(static=True, default_factory=dict)
     positions: Float[Array, "frames B n D"] | None = None
@@ -88,6 +90,7 @@ def simulate(
     residual_points: int = 16,
     keep: Sequence[str] = (),
     poor: str = "flag",
+    watch: Watch | None = None,
     progress: bool = False,
     checkpoints: Checkpoints | None = None,
 ) -> Run:
@@ -110,6 +113,7 @@ def simulate(
         residual_points: points y of the balance check per frame and grid.
         keep: may hold "positions".
         poor: `flag` sampling that is poor in `Run.warnings`, or `stop` before the dynamics.
+        watch: what to look for between chunks of steps, and whether to stop then; by default `Watch()`.
         progress: show a progress bar.
         checkpoints: where and how often to write what an interrupted run goes on from, bit for bit.
 
@@ -120,8 +124,9 @@ def simulate(
         InputError: shapes that do not fit, a missing integrator, names that are not known; a checkpoint that cannot be
             read or written, or is one of other arguments.
         Stopped: `checkpoints` were asked to stop; one has been written.
+        Broken: `watch` was to stop, and has seen something.
     """
-    grids = [grids] if isinstance(grids, Grid) else list(grids)
+    grids, watch = [grids] if isinstance(grids, Grid) else list(grids), watch or Watch()
     _check(system, grids, x, p, steps, every, integrator, average, keep, poor)
     n = system.masses.shape[0]
     every = max(steps, 1) if every is None else every
@@ -181,6 +186,7 @@ def simulate(
             average=average,
             residual_points=residual_points,
             positions="positions" in keep,
+            watch=watch,
             bar=bar,
             keep=moved,
         )
@@ -198,8 +204,10 @@ def simulate(
     fixed = p is not None and system.external is None
     checked, chains = jnp.stack(course.residuals), samples if average == "time" else None
     log.close()
-    kept = course.kept
-    return _finish(system, grids, sums, times, q_star, q_err, checked, found, atom_steps, wall, kept, fixed, chains)
+    events = () if course.seen is None else tuple(course.seen["events"])
+    found = found._replace(warnings=(*found.warnings, *(told(watch, event) for event in events)))
+    about = found, events, atom_steps, wall
+    return _finish(system, grids, sums, times, q_star, q_err, checked, about, course.kept, fixed, chains)
 
 
 def _check(system, grids, x, p, steps, every, integrator, average, keep, poor) -> None:
@@ -255,7 +263,8 @@ def _stacked(trees):
     return jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *trees)
 
 
-def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_steps, wall, kept, fixed, chains) -> Run:
+def _finish(system, grids, sums, times, q_star, q_err, residuals, about, kept, fixed, chains) -> Run:
+    found, events, atom_steps, wall = about
     mass = jnp.sum(system.masses)
     series = {}
     for number, grid in enumerate(grids):
@@ -291,6 +300,7 @@ def _finish(system, grids, sums, times, q_star, q_err, residuals, found, atom_st
         residuals=residuals,
         sampling=found.quality,
         warnings=found.warnings,
+        events=events,
         atom_steps=atom_steps,
         wall=wall,
         positions=_stacked(kept) if kept else None,

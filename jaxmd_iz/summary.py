@@ -65,6 +65,7 @@ def summarise(
         "acceptance": result.sampling.get("acceptance"),
         "sampling": result.sampling,
         "warnings": list(result.warnings),
+        "events": [dict(event) for event in result.events],
         "wall": {k: float(v) for k, v in result.wall.items()},
         "units": unit.name,
         "device": str(jax.devices()[0]),

@@ -32,6 +32,7 @@ LAYERS = [
     {
         *("gibbs", "local_gibbs", "sampling", "tempering", "proposals", "matching", "dual", "grand", "grand_chain"),
         *("ensemble", "chunks", "state_weights", "sampled", "initial", "quantum", "reweighting"),
+        "watch",
     },
     {"equation_of_state", "transport", "closures", "continuum", "fit"},
     {
@@ -72,6 +73,7 @@ ARROWS = {
     "tempering": {"gibbs", "proposals"},
     "sampling": {"gibbs", "proposals", "tempering"},
     "dual": {"local_gibbs"},
+    "watch": {"ensemble", "gibbs"},
     "matching": {"gibbs", "local_gibbs", "dual"},
     "reweighting": {"dual", "gibbs", "local_gibbs", "matching"},
     "grand_chain": {"gibbs", "local_gibbs", "grand"},

@@ -17,6 +17,7 @@ from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.simulation import Grid
 from jaxmd_iz.space import AbstractSpace
 from jaxmd_iz.system import System
+from jaxmd_iz.watch import Watch
 
 __all__ = [
     "Grid",
@@ -124,6 +125,15 @@ def _step(config: Config) -> float:
     """The time step in the configuration's units: what LAMMPS takes, and about 0.25 fs."""
     given = config.dynamics.step
     return {"lj": 0.005, "metal": 0.001, "atomic": 10.0}[config.units.system] if given is None else given
+
+
+def watch_of(config: Config) -> Watch:
+    """What to look for on the way, in internal units, told in those of the configuration."""
+    table, unit = config.watch, units_of(config)
+    told = {name: (float(unit.to_internal(1.0, name)), unit.label(name)) for name in ("time", "length")}
+    with keys_of("watch"):
+        distance = None if table.distance is None else table.distance * told["length"][0]
+        return Watch(table.action, table.energy_drift, distance, told["time"], told["length"])
 
 
 def integrator_of(config: Config) -> AbstractIntegrator:

@@ -27,6 +27,7 @@ from jaxmd_iz.config.tables import (
     SplitTable,
     SurfacesTable,
     UnitsTable,
+    WatchTable,
 )
 from jaxmd_iz.config.together import Config
 
@@ -53,6 +54,7 @@ __all__ = [
     "SplitTable",
     "SurfacesTable",
     "UnitsTable",
+    "WatchTable",
     "describe",
     "dumps",
     "examples",

@@ -205,6 +205,24 @@ class OutputTable(Table):
     vtk: bool = key("fields for ParaView too: `.vti`, `.vts`, `.vtp`, or `.pvd` of several times", flag, False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WatchTable(Table):
+    """[watch]"""
+
+    NAME: ClassVar[str] = "watch"
+    action: str = key(
+        "what to do when numbers are none, energy drifts or atoms are lost: say so, or stop", choice("flag", "stop"),
+        "flag",
+    )  # fmt: skip
+    energy_drift: float = key(
+        "change of a trajectory's energy that is too much, in units of its largest kinetic energy", POSITIVE, 0.1
+    )
+    distance: float | None = key(
+        "from the centre of mass beyond which an atom is lost, in free space", POSITIVE, None, "length",
+        "ten times the largest one at t = 0",
+    )  # fmt: skip
+
+
 _NUMBERS = several(POSITIVE, "a list of numbers above 0")
 _OBSERVABLES = ("x", "x2", "population", "x_x", "rho", "momentum", "E", "sigma", "q")
 _OBSERVABLES = (*_OBSERVABLES, "x4", "energy", "gaussian", "density")  # the last four of `jahn_teller` alone

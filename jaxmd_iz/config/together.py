@@ -21,6 +21,7 @@ from jaxmd_iz.config.tables import (
     SplitTable,
     SurfacesTable,
     UnitsTable,
+    WatchTable,
 )
 from jaxmd_iz.models import MODELS
 
@@ -47,6 +48,7 @@ class Config:
     density: DensityTable = sub(DensityTable, "density")
     macroscopic: MacroscopicTable = sub(MacroscopicTable, "macroscopic")
     dynamics: DynamicsTable = sub(DynamicsTable, "dynamics")
+    watch: WatchTable = sub(WatchTable, "watch")
     output: OutputTable = sub(OutputTable, "output")
     limit: LimitTable = sub(LimitTable, "limit")
     fit: FitTable = sub(FitTable, "fit")
