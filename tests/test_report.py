@@ -13,6 +13,7 @@ from test_store import line, make_series
 from jaxmd_iz import store
 from jaxmd_iz.checks import InputError
 from jaxmd_iz.report import figures, write_report
+from jaxmd_iz.report.data import downloads
 
 CONFIG = '[species]\nnames = ["<script>alert(1)</script>"]\n'
 SUMMARY = {
@@ -152,3 +153,21 @@ def test_rounding_errors_are_not_blown_up():
 def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="must name a file that can be written"):
         write_report(tmp_path / "missing" / "report.html", {}, {}, "Report")
+
+
+def test_profiles_travel_in_the_page_and_files_are_linked(tmp_path):
+    """The table holds every number of the profile with its error; names that come from outside are escaped."""
+    fields = store.to_dataset(make_series(line(6), axis=0), "lj", ("Ar", "Kr"))
+    (tmp_path / "fields.nc").write_bytes(b"")
+    text = downloads(tmp_path, {"fields": fields, '"><b>': fields})
+    assert 'href="fields.nc" download="fields.nc"' in text and "summary.json" not in text
+    assert "<b>" not in text and text.count("data:text/csv;charset=utf-8;base64,") == 2
+    inside = re.findall(r"base64,([A-Za-z0-9+/=]+)", text)[0]
+    rows = base64.b64decode(inside).decode().splitlines()
+    head, numbers = rows[0].split(","), np.loadtxt(rows[1:], delimiter=",")
+    shape = fields.sizes["time"], fields.sizes["y"]
+    at = next(k for k, name in enumerate(head) if name.startswith("momentum_y ["))
+    found = numbers[:, at].reshape(shape)
+    np.testing.assert_allclose(found, fields.momentum.sel(i="y"), rtol=1e-7)  # eight digits are written
+    np.testing.assert_allclose(numbers[:, at + 1].reshape(shape), fields.momentum_err.sel(i="y"), rtol=1e-7)
+    assert [name.split(" ")[0] for name in head[:2]] == ["time", "s"] and len(head) == numbers.shape[1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmd_iz.report.data import downloads
 from jaxmd_iz.report.figures import dataset_images, drawing
 from jaxmd_iz.report.fits import flow_images, loss_image, miss_image
 from jaxmd_iz.report.html import bullets, number, page, rows_of, section, table
@@ -61,6 +62,7 @@ def write_report(path: str | Path, datasets: Mapping[str, Any], summary: Mapping
     """
     with drawing():
         parts = [
+            _warnings(summary),
             _headline(datasets, summary),
             _sampling(summary),
             _weights(summary),
@@ -68,7 +70,8 @@ def write_report(path: str | Path, datasets: Mapping[str, Any], summary: Mapping
             _residuals(datasets, summary),
         ]
         parts += [section(f"Fields: {name}", rows_of(dataset_images(d))) for name, d in datasets.items()]
-    parts += [_settings(datasets, summary), section("How it was computed", bullets(_METHOD))]
+    parts += [downloads(Path(path).parent, datasets), _settings(datasets, summary)]
+    parts += [section("How it was computed", bullets(_METHOD))]
     write_text(page(title, "".join(parts)), path)
 
 
@@ -249,9 +252,14 @@ def _residuals(datasets: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     return section("Balance laws", f'<p class="{verdict[0]}">{escape(verdict[1])}.</p>{body}')
 
 
+def _warnings(summary: Mapping[str, Any]) -> str:
+    """What went wrong, in red, before anything else."""
+    return section("Warnings", "".join(f'<p class="bad">{escape(str(w))}</p>' for w in summary.get("warnings") or ()))
+
+
 def _sampling(summary: Mapping[str, Any]) -> str:
-    """Warnings in red, how good the sampling was, and how the macroscopic data were matched."""
-    text = "".join(f'<p class="bad">{escape(str(w))}</p>' for w in summary.get("warnings") or ())
+    """How good the sampling was, and how the macroscopic data were matched."""
+    text = ""
     names = {
         "acceptance": "Acceptance of proposals",
         "r_hat": "R̂ of Φ over the second half of the burn-in",
