@@ -22,6 +22,7 @@ from jaxmd_iz.space import Free
 from jaxmd_iz.system import System
 
 CODE = 4  # exit code of a command that `stop` has ended
+TOGETHER = 64  # walkers looked at together; bounds the memory
 
 
 class Broken(Exception):
@@ -150,6 +151,8 @@ def _measured(system: System, walkers: Walkers, neighbours):
         finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(force)) & jnp.isfinite(distance)
         return energy, kinetic, distance, touches, finite
 
+    def some(system, *several):
+        return jax.lax.map(lambda a: one(system, *a), several, batch_size=min(TOGETHER, several[0].shape[0]))
+
     phase = walkers.phase
-    several = phase.x, phase.p, phase.force, walkers.state, neighbours
-    return each(lambda system, *a: jax.vmap(lambda *b: one(system, *b))(*a), system)(*several)
+    return each(some, system)(phase.x, phase.p, phase.force, walkers.state, neighbours)
