@@ -17,7 +17,7 @@ HEADER = "# ---\n# jupyter:\n#   jupytext:\n"  # of a script that is a notebook;
 MOST = 1_000_000  # bytes
 MACHINE = re.compile(r"/(work|root|home|tmp|opt|usr|var|Users)/|[A-Z]:\\\\|\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
 #: Those that are run here each time; the others take minutes.
-QUICK = {"quickstart", "stress_and_heat_flux", "trajectory_to_fields", "scaling_out"}
+QUICK = {"quickstart", "stress_and_heat_flux", "trajectory_to_fields"}
 #: nbmake in a process of its own, without this session's rule that a warning of any package is an error.
 RUN = (
     "-m",
