@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,30 @@ gc.set_threshold(100_000, 50, 100)  # tracing makes objects by the million: fewe
 
 # Stays installed: everything below jaxmd_iz is imported later, and checked.
 install_import_hook("jaxmd_iz", "beartype.beartype")
+
+
+#: Files that take long and rest on what the others test: they come last.
+LAST = (
+    *("limit", "nonlinear", "low_rank", "models", "electrons", "macroscopic", "matching", "grand", "grand_fluid"),
+    *("coverage", "continuum", "equation_of_state", "fluid_equations", "transport", "green_kubo", "waves", "fit"),
+    *("fit_command", "inverse", "force_matching", "second_order_weight", "notebook", "readme"),
+)
+#: Minutes after which no further test begins, so that a slow machine ends in time too, and says what it left out.
+MINUTES = float(os.environ.get("JAXMD_IZ_TEST_MINUTES", "17"))
+BEGIN = time.monotonic()
+
+
+def pytest_collection_modifyitems(items):
+    """Long files last, in the order of `LAST`; all else in its order."""
+    rank = {f"test_{name}": k + 1 for k, name in enumerate(LAST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, 0))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test that would begin too late is skipped, before its fixtures are made."""
+    if time.monotonic() - BEGIN > 60 * MINUTES and not item.get_closest_marker("physical_validation"):
+        pytest.skip(f"{MINUTES:g} minutes have passed: JAXMD_IZ_TEST_MINUTES=120 takes the time for all tests")
 
 
 @pytest.fixture(scope="session")
