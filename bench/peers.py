@@ -13,7 +13,7 @@ import numpy as np
 
 import jaxmd_iz as iz
 from bench.timing import cores, on_gpu
-from jaxmd_iz.distributed import each
+from jaxmd_iz.pieces import each
 
 
 @cache
@@ -112,10 +112,12 @@ def _ensemble(one: Callable, x: np.ndarray) -> Callable[[int], object]:
     """Steps of one system as steps of a batch from rest, cut over devices as ours is."""
     at = jnp.asarray(x, jnp.float32)
     now = [(at, jnp.zeros_like(at))]
-    run = jax.jit(lambda x, p, steps: each(jax.vmap(lambda a, b: one(a, b, steps)))(x, p), static_argnums=2)
+
+    def several(steps, x, p):
+        return jax.vmap(lambda a, b: one(a, b, steps))(x, p)
 
     def go(steps: int):
-        now[0] = run(*now[0], steps)
+        now[0] = each(several, steps)(*now[0])
         assert now[0][0].dtype == jnp.float32
         return now[0]
 

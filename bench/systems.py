@@ -10,7 +10,7 @@ import numpy as np
 import jaxmd_iz as iz
 from jaxmd_iz import ensemble
 from jaxmd_iz.chunks import ListKeeper
-from jaxmd_iz.distributed import over_devices
+from jaxmd_iz.pieces import over_devices
 
 CUTOFF, DENSITY, TEMPERATURE = 2.5, 0.8442, 1.44
 
@@ -82,7 +82,7 @@ def ours(
 
 
 def on_devices(go: Callable[[int], object]) -> Callable[[int], object]:
-    """The same, with what `distributed.each` runs cut over all devices."""
+    """The same, with what `pieces.each` runs cut over all devices."""
 
     def spread(steps: int):
         with over_devices():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from bench.systems import fluid, lattices, melt, ours
 from bench.timing import alternating, on_gpu
-from jaxmd_iz.distributed import over_devices
+from jaxmd_iz.pieces import over_devices
 
 
 def speed(n: int, batch: int, steps: int, devices: int, processors: int) -> dict:

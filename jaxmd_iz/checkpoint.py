@@ -13,7 +13,7 @@ from typing import Any
 
 import equinox as eqx
 
-from jaxmd_iz import packing, store
+from jaxmd_iz import packing, pieces, store
 from jaxmd_iz.checks import InputError, fail, must
 from jaxmd_iz.chunks import ListKeeper
 from jaxmd_iz.digests import difference, digests
@@ -74,7 +74,9 @@ class Checkpoints:
         self.about = {"version of jaxmd-iz": _version(), **about}
         found = _in_first(self._find)
         if found:
-            self.parts = packing.load(found)["parts"]
+            loaded = packing.load(found)
+            self.parts = loaded["parts"]
+            pieces.go_on_with(loaded["pieces"])
         self.opened, self.last = True, time.monotonic()
 
     def get(self, name: str) -> Any:
@@ -188,7 +190,8 @@ class Checkpoints:
         try:
             with store.whole(newest) as part:
                 with open(part, "wb") as stream:
-                    packing.dump({"where": where, "about": self.about, "parts": dict(parts)}, stream)
+                    whole = {"where": where, "about": self.about, "pieces": pieces.number(), "parts": dict(parts)}
+                    packing.dump(whole, stream)
                     stream.flush()
                     os.fsync(stream.fileno())
                 if newest.exists():

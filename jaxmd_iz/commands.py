@@ -22,6 +22,7 @@ from jaxmd_iz.gibbs import Canonical
 from jaxmd_iz.initial import matched_density
 from jaxmd_iz.interrupts import heard
 from jaxmd_iz.local_gibbs import LocalGibbs
+from jaxmd_iz.pieces import over_devices
 from jaxmd_iz.sampled import R_HAT
 from jaxmd_iz.simulation import Grid, simulate
 from jaxmd_iz.snapshots import Snapshots, read_snapshots
@@ -62,8 +63,9 @@ def run(
         checkpoints = Checkpoints(out, checkpoint_every, resume, overwrite, asked)
         if resume and (before := finished(settings, out)):
             return before
-        checkpoints.open(about(settings))
-        summary = _run(settings, out, title, progress, checkpoints)
+        with over_devices(pieces=settings.density.pieces):
+            checkpoints.open(about(settings))
+            summary = _run(settings, out, title, progress, checkpoints)
     checkpoints.clear()
     return summary
 

@@ -1,11 +1,5 @@
-"""An ensemble over devices and processes: its leading axis is cut evenly, one piece a device. Knows no physics.
+"""Several processes that make one run together, and what one of them knows that all need. Knows no physics."""
 
-The mesh of devices is JAX's own context, so that functions below need no argument for it: `each` and `summed` look it
-up, and without one they are the plain function. Every sample has its own key, so results do not depend on the cut.
-"""
-
-import contextlib
-import functools
 import os
 import signal
 import subprocess
@@ -14,15 +8,13 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxmd_iz.checks import fail, must
 
-AXIS = "samples"
 TOGETHER = "JAXMD_IZ_"  # COORDINATOR, PROCESSES, PROCESS of the environment, where no SLURM tells them
 WATCHED = TOGETHER + "WATCHED"  # set in the process that another one watches
 BLOCK = 2**26  # bytes that are sent at once
@@ -141,114 +133,22 @@ def from_first(data: bytes) -> bytes:
     return b"".join(found)
 
 
-def over_devices(devices: int | None = None) -> contextlib.AbstractContextManager:
-    """The context in which ensembles are spread over devices: those of all processes, or the first `devices` of them.
-
-    Without an effect where there is one device, or inside another such context.
-
-    Raises:
-        InputError: more devices than there are.
-    """
-    there = jax.device_count()
-    count = there if devices is None else devices
-    must(1 <= count <= there, "devices", f"lie between 1 and {there}, the number of devices", f"it is {count}")
-    if there == 1 or _mesh() is not None:
-        return contextlib.nullcontext()
-    return jax.set_mesh(jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[:count]))
-
-
-def on_all_devices(function: Callable) -> Callable:
-    """`function`, with ensembles spread over all devices unless the caller has chosen them by `over_devices`."""
-
-    @functools.wraps(function)
-    def spread(*arguments, **options):
-        with over_devices():
-            return function(*arguments, **options)
-
-    return spread
-
-
-def each(function: Callable, *same: Any) -> Callable:
-    """`function` of arrays with one leading axis, run on a piece of it in every device; results have that axis too.
-
-    Args:
-        function: of `same` and, behind them, of those arrays. It holds no arrays of its own, which JAX would take for
-            arrays of the whole mesh.
-        same: trees that are the same for all members.
-    """
-    return lambda *arguments: _cut(function, PartitionSpec(AXIS), arguments, same)
-
-
-def summed(function: Callable, *same: Any) -> Callable:
-    """`function` of arrays with one leading axis, run on a piece of it in every device; results are added up.
-
-    A piece may end in repetitions of the last member: `function` gets an argument behind `same`, (B,) 1 or 0, to leave
-    them out.
-
-    Args:
-        function, same: as in `each`.
-    """
-
-    def total(*arguments):
-        return jax.tree.map(lambda a: jax.lax.psum(a, AXIS), function(*arguments))
-
-    def call(*arguments):
-        size = _size(arguments)
-        pieces = _pieces()
-        if pieces == 1:
-            return function(*same, jnp.ones(size, bool), *arguments)
-        real = jnp.arange(_padded(size, pieces)) < size
-        return _cut(total, PartitionSpec(), arguments, same, real)
-
-    return call
-
-
 def everywhere(tree: Any) -> Any:
-    """The same arrays, whole in every process, so that the host can read them."""
-    if _mesh() is None:
-        return tree
-    return jax.jit(_same, out_shardings=NamedSharding(jax.sharding.get_mesh(), PartitionSpec()))(tree)
+    """The same arrays, whole in every process and on its first device, so that the host can read them."""
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(a):
+    if not isinstance(a, jax.Array) or len(a.sharding.device_set) == 1:
+        return a
+    if not a.is_fully_replicated:
+        a = jax.jit(_same, out_shardings=NamedSharding(a.sharding.mesh, PartitionSpec()))(a)  # type: ignore[attr-defined]
+    here = a.addressable_data(0)
+    if jnp.issubdtype(here.dtype, jax.dtypes.prng_key):
+        data = jnp.asarray(np.asarray(jax.random.key_data(here)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(here))
+    return jnp.asarray(np.asarray(here))  # by the host: otherwise JAX would not let it meet arrays of other devices
 
 
 def _same(tree):
     return tree
-
-
-def _mesh():
-    """The mesh of the context, if it is one of ours."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return None if mesh.empty or AXIS not in mesh.axis_names else mesh
-
-
-def _pieces() -> int:
-    mesh = _mesh()
-    return 1 if mesh is None else mesh.shape[AXIS]
-
-
-def _size(arguments) -> int:
-    return jax.tree.leaves(arguments)[0].shape[0]
-
-
-def _padded(size: int, pieces: int) -> int:
-    return -(-size // pieces) * pieces
-
-
-def _cut(function, out, arguments, same, *first):
-    """shard_map over the leading axis, which is filled up with its last member to a multiple of the pieces."""
-    pieces = _pieces()
-    if pieces == 1:
-        return function(*same, *first, *arguments)
-    size = _size(arguments)
-    full = _padded(size, pieces)
-    if full != size:
-        pick = jnp.minimum(jnp.arange(full), size - 1)
-        arguments = jax.tree.map(lambda a: a[pick], arguments)
-    shared, rest = eqx.partition(same, eqx.is_array)
-
-    def here(shared, *several):
-        return function(*eqx.combine(shared, rest), *several)
-
-    spec = PartitionSpec(AXIS)
-    specs = (PartitionSpec(), *[spec] * (len(first) + len(arguments)))
-    found = jax.shard_map(here, in_specs=specs, out_specs=out, check_vma=False)(shared, *first, *arguments)
-    return jax.tree.map(lambda a: a[:size], found) if full != size and out == spec else found

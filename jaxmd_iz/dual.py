@@ -12,9 +12,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxmd_iz import surfaces
-from jaxmd_iz.distributed import each
 from jaxmd_iz.local_gibbs import Cells, Natural, at_particles, log_marginals
 from jaxmd_iz.neighbours import Neighbours
+from jaxmd_iz.pieces import each
 from jaxmd_iz.system import System
 
 #: Residuals below this share of the thermal spread of one configuration count as 0.
@@ -69,7 +69,6 @@ class Assessment(eqx.Module):
     low: Float[Array, " K"]  # lowest Σ_n a_k λ̄_jⁿ/Σ_n a_k M_n of the samples and states
 
 
-@eqx.filter_jit
 def configurations(
     system: System, cells: Cells, x: Float[Array, "S n D"], neighbours: Neighbours | None = None
 ) -> Configurations:
@@ -80,15 +79,15 @@ def configurations(
         x: (S, n, D) positions.
         neighbours: lists with leading axis S, or None for all pairs.
     """
+    return Configurations(*each(_configurations, system, cells)(x, neighbours))
 
-    def one(system, cells, item):
+
+def _configurations(system, cells, *items):
+    def one(item):
         e, m = system.edges(*item), system.masses
         return cells.shares(system.space, e.x), surfaces.partition(system.potential, e, m, system.correction)
 
-    def some(system, cells, *items):
-        return lax.map(lambda item: one(system, cells, item), items, batch_size=min(items[0].shape[0], 64))
-
-    return Configurations(*each(some, system, cells)(x, neighbours))
+    return lax.map(one, items, batch_size=min(items[0].shape[0], 64))
 
 
 def pack(theta: Natural) -> Float[Array, "K c"]:

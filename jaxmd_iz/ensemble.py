@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
-from jaxmd_iz.compiled import seldom
-from jaxmd_iz.distributed import each, summed
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator, Phase
 from jaxmd_iz.neighbours import Neighbours, Ordered
 from jaxmd_iz.pair_forces import is_fast
+from jaxmd_iz.pieces import each, summed
 from jaxmd_iz.sampling import Chain, Sampling, advance_chain, start_chain
 from jaxmd_iz.system import System
 
@@ -34,7 +33,6 @@ class Walkers(NamedTuple):
     key: Key[Array, " B"]
 
 
-@seldom
 def start_chains(
     system: System,
     density: AbstractDensity,
@@ -45,15 +43,20 @@ def start_chains(
     state: Int[Array, " chains"] | None = None,
 ) -> tuple[Chain, Key[Array, " chains"]]:
     """One chain for each starting configuration, with its own key; on one state each where `state` is given."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    keys = _numbered(key, x.shape[0])
+    return each(_start, system, density, sampling, once=True)(x, keys, neighbours, state), keys
 
-    def start(system, density, sampling, *several):
-        return jax.vmap(partial(start_chain, system, density, sampling))(*several)
 
-    return each(start, system, density, sampling)(x, keys, neighbours, state), keys
+def _start(system, density, sampling, *several):
+    return jax.vmap(partial(start_chain, system, density, sampling))(*several)
 
 
 @eqx.filter_jit
+def _numbered(key, count: int):
+    """A key for each of so many members."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
 def advance_chains(
     system: System,
     density: AbstractDensity,
@@ -66,18 +69,18 @@ def advance_chains(
     state: Int[Array, " chains"] | None = None,
 ) -> tuple[Chain, Bool[Array, ""], Float[Array, "chains steps"]]:
     """All chains `steps` proposals further; whether a neighbour list went stale on the way; and their traces of Φ."""
-
-    def go_on(system, density, sampling, first, *several):
-        def one(chain, key, nl, k):
-            return advance_chain(system, density, sampling, chain, key, first, steps, nl, k)
-
-        return jax.vmap(one)(*several)
-
-    after, stale, trace = each(go_on, system, density, sampling, first)(chains, keys, neighbours, state)
+    go_on = each(_go_on, system, density, sampling, first, steps)
+    after, stale, trace = go_on(chains, keys, neighbours, state)
     return after, jnp.any(stale), trace
 
 
-@seldom
+def _go_on(system, density, sampling, first, steps, *several):
+    def one(chain, key, nl, k):
+        return advance_chain(system, density, sampling, chain, key, first, steps, nl, k)
+
+    return jax.vmap(one)(*several)
+
+
 def walkers_from_samples(
     system: System,
     density: AbstractDensity,
@@ -97,16 +100,17 @@ def walkers_from_samples(
         neighbours: lists with leading axis samples, or None.
     """
     p = _momenta(system, density, x, key) if p is None else p
-
-    def weights(system, density, *several):
-        return jax.vmap(partial(density.weights, system))(*several)
-
-    w = each(weights, system, density)(x, neighbours)
-    spread = jax.tree.map(lambda a: jnp.repeat(a, system.states, axis=0), (x, p, neighbours))
+    w = each(_weights, system, density, once=True)(x, neighbours)
+    spread = x, p, neighbours
+    if system.states > 1:
+        spread = jax.tree.map(lambda a: jnp.repeat(a, system.states, axis=0), spread)
     return _walkers(system, *spread, w, key)
 
 
-@seldom
+def _weights(system, density, *several):
+    return jax.vmap(partial(density.weights, system))(*several)
+
+
 def walkers_from_states(
     system: System,
     density: AbstractDensity,
@@ -128,22 +132,25 @@ def walkers_from_states(
 
 
 def _momenta(system, density, x, key):
-    def momenta(system, density, *several):
-        return jax.vmap(lambda k, a: density.momenta(k, system, a))(*several)
+    return each(_drawn, system, density, once=True)(_numbered(key, x.shape[0]), x)
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
-    return each(momenta, system, density)(keys, x)
+
+def _drawn(system, density, *several):
+    return jax.vmap(lambda key, x: density.momenta(key, system, x))(*several)
 
 
 def _walkers(system, x, p, neighbours, weight, key):
     samples, d = weight.shape
-    state = jnp.tile(jnp.arange(d), samples)
-    force = each(lambda system, *several: jax.vmap(system.force)(*several), system)(x, state, neighbours)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), i))(jnp.arange(samples * d))
-    return Walkers(Phase(x, p, force), state, jnp.repeat(jnp.arange(samples), d), weight.reshape(-1), keys)
+    state, sample = jnp.tile(jnp.arange(d), samples), jnp.repeat(jnp.arange(samples), d)
+    force = each(_forces, system, once=True)(x, state, neighbours)
+    keys = _numbered(jax.random.fold_in(key, 2**31 - 1), samples * d)
+    return Walkers(Phase(x, p, force), state, sample, weight.reshape(-1), keys)
 
 
-@eqx.filter_jit
+def _forces(system, *several):
+    return jax.vmap(system.force)(*several)
+
+
 def advance(
     system: System,
     integrator: AbstractIntegrator,
@@ -168,12 +175,13 @@ def advance(
     Returns:
         walkers, and the lists as they are now; after an overflow of any, both must be discarded.
     """
-    run = each(partial(_run, steps), system, integrator, first)
+    run = each(carried, system, integrator, first, steps)
     phase, neighbours = run(walkers.phase, walkers.state, walkers.key, neighbours)
     return walkers._replace(phase=phase), neighbours
 
 
-def _run(steps, system, integrator, first, phase, state, key, neighbours):
+def carried(system, integrator, first, steps: int, phase, state, key, neighbours):
+    """The inside of `advance` for one piece of the walkers: phase and lists."""
     ordered = is_fast(system.potential) and system.masses.shape[0] >= ORDERED
 
     def one(phase, k, key, near, i):
@@ -206,7 +214,6 @@ def _force(system, x, k, lists: Ordered):
     return alone.force(x[order], k, lists.near)[rank] - system.confinement(x)
 
 
-@eqx.filter_jit
 def group_sums(
     observe: Callable,
     walkers: Walkers,
@@ -229,7 +236,7 @@ def group_sums(
         the pytree of `observe` with a leading axis of `groups`.
     """
     phase = walkers.phase
-    sums = summed(partial(_sums, groups, batch), observe)
+    sums = summed(_sums, groups, batch, observe)
     return sums(walkers.weight, group, phase.x, phase.p, walkers.state, neighbours)
 
 

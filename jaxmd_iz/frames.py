@@ -146,7 +146,7 @@ def _residual(system, grids, walkers, lists, points, sums: GroupSums):
     """The largest relative residual of each law over the grids and the states of the first sample."""
     w = jnp.sum(sums.totals.momentum, axis=0) / jnp.sum(sums.weight) / jnp.sum(system.masses)
     first = jax.tree.map(lambda a: a[: system.states], (walkers.phase.x, walkers.phase.p, walkers.state, lists))
-    return worst_residual(system, [(g.y, g.mollifier) for g in grids], points, w, *first)
+    return worst_residual(system, [(g.y, g.mollifier) for g in grids], points, w, *everywhere(first))
 
 
 class _Look(eqx.Module):

@@ -10,10 +10,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
-from jaxmd_iz.distributed import everywhere, on_all_devices
+from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.dual import configurations
 from jaxmd_iz.local_gibbs import Cells, LocalGibbs, Natural, natural
 from jaxmd_iz.matching import Data, Matched, match
+from jaxmd_iz.pieces import on_all_devices
 from jaxmd_iz.sampled import relaxation, run_chains
 from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.system import System

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxmd_iz.cells import cell_order, pairs_within
 from jaxmd_iz.checks import must
+from jaxmd_iz.pieces import each
 from jaxmd_iz.space import AbstractSpace, Edges
 
 TRIAL = 160  # slots of a first build whose capacity is not known
@@ -220,10 +221,18 @@ def build(
 
 
 @eqx.filter_jit
+def _one(space, x, cutoff, skin, capacity, whole):
+    return build(space, x, cutoff, skin, capacity, whole)
+
+
+def _several(space, cutoff, skin, capacity, whole, x):
+    return jax.vmap(lambda a: build(space, a, cutoff, skin, capacity, whole))(x)
+
+
 def _compiled(space, x, cutoff, skin, capacity, whole):
     if x.ndim == 2:
-        return build(space, x, cutoff, skin, capacity, whole)
-    return jax.vmap(lambda a: build(space, a, cutoff, skin, capacity, whole))(x)
+        return _one(space, x, cutoff, skin, capacity, whole)
+    return each(_several, space, cutoff, skin, capacity, whole)(x)
 
 
 def check_cutoff(space: AbstractSpace, cutoff: float) -> None:
@@ -262,7 +271,7 @@ def neighbour_list(
     Raises:
         InputError: positions that are not finite, or a cell too small for the cutoff.
     """
-    must(bool(np.isfinite(np.asarray(x)).all()), "x", "be finite", "it has NaN or infinite entries")
+    must(bool(jnp.isfinite(jnp.asarray(x)).all()), "x", "be finite", "it has NaN or infinite entries")
     shape, dim = np.shape(x), space.dimensions
     fits = len(shape) in (2, 3) and shape[-1] == dim
     must(fits, "x", f"have shape (n, {dim}) or (B, n, {dim})", f"it is {shape}")

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +11,9 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxmd_iz import diagnostics, ensemble
 from jaxmd_iz.chunks import ListKeeper
-from jaxmd_iz.distributed import each as each_device
 from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.gibbs import AbstractDensity
+from jaxmd_iz.pieces import each as each_piece
 from jaxmd_iz.sampling import Chain, Sampling, check_start, swap_rates
 from jaxmd_iz.state_weights import grouped
 from jaxmd_iz.statistics import GROUPS, group_of
@@ -71,7 +70,7 @@ def sample(
         quality["swaps"] = [None if np.isnan(r) else float(r) for r in swap_rates(chains)]
     nl = lists.build(chains.x)
     if apart:
-        actions = _all_actions(system, density, chains.x, nl).reshape(sampling.samples, each, each)
+        actions = each_piece(_all_actions, system, density)(chains.x, nl).reshape(sampling.samples, each, each)
         group = group_of(sampling.samples)
         member = jnp.arange(min(GROUPS, sampling.samples))[:, None] == group[None, :]
         _, weight = jax.jit(grouped)(actions, member.astype(x.dtype))
@@ -129,12 +128,8 @@ def run_chains(
     return chains, np.concatenate(none + [np.asarray(traces[k]) for k in sorted(traces)], axis=1)
 
 
-@eqx.filter_jit
-def _all_actions(system, density, x, neighbours):
-    def actions(system, density, *several):
-        return jax.vmap(lambda a, nl: density.actions(system, a, nl))(*several)
-
-    return each_device(actions, system, density)(x, neighbours)
+def _all_actions(system, density, *several):
+    return jax.vmap(lambda a, nl: density.actions(system, a, nl))(*several)
 
 
 def relaxation(trace: np.ndarray, each: int = 1) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from jaxmd_iz.apart import must_be_apart
 from jaxmd_iz.checkpoint import Checkpoints, RunLog
 from jaxmd_iz.checks import must, one_of
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
-from jaxmd_iz.distributed import everywhere, on_all_devices
+from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.frames import Course, Grid, follow
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator
 from jaxmd_iz.moments import Moments, Totals
+from jaxmd_iz.pieces import on_all_devices
 from jaxmd_iz.potentials.base import FromFunction, must_be_hermitian
 from jaxmd_iz.sampled import Sampled, sample
 from jaxmd_iz.sampling import Sampling

@@ -13,11 +13,12 @@ import numpy as np
 
 from jaxmd_iz import eigen
 from jaxmd_iz.checks import must, one_of
-from jaxmd_iz.distributed import each, everywhere
+from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.ensemble import Walkers
 from jaxmd_iz.gibbs import outside
 from jaxmd_iz.integrators import AbstractIntegrator, ForestRuth, VelocityVerlet
 from jaxmd_iz.neighbours import Neighbours
+from jaxmd_iz.pieces import each
 from jaxmd_iz.space import Free
 from jaxmd_iz.system import System
 
@@ -80,7 +81,8 @@ def look(
         `energy` (B,) at the start, the largest `kinetic` energy (B,) so far, `distance` at the start, and `events`:
         dictionaries of what, time, sample, state, how many walkers, value and bound.
     """
-    seen = _measured(system, walkers, neighbours)
+    phase = walkers.phase
+    seen = each(_measured, system)(phase.x, phase.p, phase.force, walkers.state, neighbours)
     energy, kinetic, distance, touches, finite = (np.asarray(a) for a in everywhere(seen))
     if before is None:
         with np.errstate(invalid="ignore"):
@@ -136,11 +138,11 @@ def told(watch: Watch, event: dict[str, Any]) -> str:
     return f"Two surfaces touch, where the force on one of them is not defined: {who}."
 
 
-@eqx.filter_jit
-def _measured(system: System, walkers: Walkers, neighbours):
+def _measured(system: System, *several):
     """Energy, kinetic energy, largest distance from the centre of mass, another level here, all finite; (B,) each."""
 
-    def one(system, x, p, force, k, near):
+    def one(walker):
+        x, p, force, k, near = walker
         m = system.masses
         kinetic = jnp.sum(p**2 / m[:, None]) / 2
         levels = system.levels(x, near)
@@ -151,8 +153,4 @@ def _measured(system: System, walkers: Walkers, neighbours):
         finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(force)) & jnp.isfinite(distance)
         return energy, kinetic, distance, touches, finite
 
-    def some(system, *several):
-        return jax.lax.map(lambda a: one(system, *a), several, batch_size=min(TOGETHER, several[0].shape[0]))
-
-    phase = walkers.phase
-    return each(some, system)(phase.x, phase.p, phase.force, walkers.state, neighbours)
+    return jax.lax.map(one, several, batch_size=min(TOGETHER, several[0].shape[0]))

@@ -11,6 +11,9 @@ import numpy as np
 import jaxmd_iz as iz
 from jaxmd_iz import chunks, distributed, simulation
 from jaxmd_iz.checkpoint import Checkpoints
+from jaxmd_iz.pieces import over_devices
+
+PIECES = 4
 
 
 def small_run(checkpoints: Checkpoints | None = None) -> dict[str, np.ndarray]:
@@ -18,7 +21,7 @@ def small_run(checkpoints: Checkpoints | None = None) -> dict[str, np.ndarray]:
     system = iz.System(iz.WCA(1.0, 1.0), iz.Periodic([3.6]), jnp.ones(3))
     x = jnp.asarray([[0.1], [1.2], [2.4]])
     grid = iz.Grid(x + 0.5, iz.Polynomial(1.0, 1))
-    sampling = iz.Sampling(6, 16, leapfrog=3)
+    sampling = iz.Sampling(6, 16, sampler="langevin", step=0.01)
     scheme = iz.VelocityVerlet(0.004)
     found = iz.simulate(
         system,
@@ -30,6 +33,7 @@ def small_run(checkpoints: Checkpoints | None = None) -> dict[str, np.ndarray]:
         integrator=scheme,
         steps=6,
         every=3,
+        neighbours="list",
         checkpoints=checkpoints,
     )
     series = found.series["fields"]
@@ -64,10 +68,15 @@ if __name__ == "__main__":
         distributed.start()
     chunks.CHUNK = 8  # reports: none yet, 8 and 8 proposals, 3 and 3 steps
     file = Path(sys.argv[1])
-    with distributed.over_devices():  # what is built inside belongs to the mesh
+    with over_devices(pieces=PIECES):
         result = small_run()
-    for stage, after in (("sampling", 3), ("steps", 5)) if "again" in sys.argv else ():
-        again = interrupted(file.with_suffix(f".{stage}"), after)
-        result |= {f"{name}_{stage}": value for name, value in again.items()}
+        for stage, after in (("sampling", 3), ("steps", 5)) if "again" in sys.argv else ():
+            again = interrupted(file.with_suffix(f".{stage}"), after)
+            result |= {f"{name}_{stage}": value for name, value in again.items()}
+    if "left" in sys.argv:  # by a run on other devices
+        result |= {f"{name}_whole": value for name, value in small_run().items()}
+        for stage in ("sampling", "steps"):
+            again = small_run(Checkpoints(file.with_name(f"2.{stage}_left"), resume=True))
+            result |= {f"{name}_{stage}": value for name, value in again.items()}
     if distributed.is_first():
         np.savez(file, devices=jax.device_count(), **result)

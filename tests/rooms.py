@@ -2,7 +2,7 @@
 
 # A room is a file or a folder of the package. A file imports from rooms in lower layers.
 LAYERS = [
-    {"shapes", "units", "checks", "compiled", "distributed", "interrupts", "digests", "kernels"},
+    {"shapes", "units", "checks", "compiled", "distributed", "pieces", "interrupts", "digests", "kernels"},
     {"space", "cells", "neighbours", "small_eigen", "eigen"},
     {"orbitals"},
     {"potentials"},
@@ -47,6 +47,7 @@ LAYERS = [
 ARROWS = {
     "units": {"checks"},
     "distributed": {"checks"},
+    "pieces": {"checks", "compiled", "distributed"},
     "kernels": {"checks", "shapes"},
     "cells": {"space"},
     "neighbours": {"cells", "space"},

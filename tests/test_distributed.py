@@ -6,27 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from one_of_many import small_run
 
 from jaxmd_iz import distributed
-from jaxmd_iz.checkpoint import Checkpoints
 from jaxmd_iz.checks import InputError
+from jaxmd_iz.pieces import over_devices
 
 SCRIPT = Path(__file__).with_name("one_of_many.py")
 
 
-@pytest.fixture(scope="module")
-def alone() -> dict[str, np.ndarray]:
-    """On the one device of this process."""
-    assert jax.device_count() == 1
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        return small_run()
-
-
-def _run(file: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
+def _run(file: Path, processes: int, devices: int, *asked: str) -> dict[str, np.ndarray]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -35,10 +25,10 @@ def _run(file: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
     shared = os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     shared |= {"JAXMD_IZ_COORDINATOR": f"localhost:{port}", "JAXMD_IZ_PROCESSES": str(processes)}
     shared.pop("JAX_NUM_CPU_DEVICES", None)
-    together = ["together", *(["again"] if devices > 1 else [])]
+    together = ["together"] if processes > 1 else []
     started = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(file), *together],
+            [sys.executable, str(SCRIPT), str(file), *together, *asked],
             env=shared | {"JAXMD_IZ_PROCESS": str(k)},
             stderr=subprocess.PIPE,
             text=True,
@@ -52,23 +42,37 @@ def _run(file: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
         return dict(found)
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
-def test_the_result_does_not_depend_on_how_it_is_cut(alone, tmp_path, processes, devices):
-    # 6 samples do not divide by 4: the last piece repeats the last one
-    found = _run(tmp_path / "found.npz", processes, devices)
-    for name, value in alone.items():
-        scale = np.max(np.abs(value)) if name != "residuals" else 1.0
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
+    """The same run in four pieces on 4, 4 and 1 devices of 2, 4 and 1 processes; the last goes on for the first too, and
+    makes the run in one piece."""
+    folder = tmp_path_factory.mktemp("cut")
+    runs = (2, 2, "again"), (4, 1), (1, 1, "left")
+    return {run[0]: _run(folder / f"{run[0]}.npz", *run) for run in runs}
+
+
+NAMES = ("sigma", "q", "error", "q_star", "residuals")
+
+
+@pytest.mark.parametrize("processes", [4, 1])
+def test_the_same_bits_on_any_number_of_devices(cut, processes):
+    for name in NAMES:  # 6 samples do not divide by 4: the last pieces repeat the last one
+        np.testing.assert_array_equal(cut[processes][name], cut[2][name], err_msg=name)
+
+
+@pytest.mark.parametrize("stage", ["sampling", "steps"])
+@pytest.mark.parametrize("processes", [2, 1])
+def test_an_interrupted_run_goes_on_bit_for_bit_on_any_number_of_devices(cut, processes, stage):
+    for name in NAMES:
+        np.testing.assert_array_equal(cut[processes][f"{name}_{stage}"], cut[2][name], err_msg=name)
+
+
+def test_the_result_does_not_depend_on_how_it_is_cut(cut):
+    for name in NAMES:
+        whole = cut[1][f"{name}_whole"]
+        scale = np.max(np.abs(whole)) if name != "residuals" else 1.0
         # the same keys for each sample; sums in another order, and rounding that six steps of dynamics carry along
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12 * scale, err_msg=name)
-    if devices == 1:
-        return
-    for name in alone:
-        for stage in ("sampling", "steps"):  # bit for bit after an interruption too
-            np.testing.assert_array_equal(found[f"{name}_{stage}"], found[name], err_msg=name)
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        again = small_run(Checkpoints(tmp_path / "found.steps_left", resume=True))  # on the one device here
-    for name, value in alone.items():
-        np.testing.assert_allclose(again[name], value, rtol=0, atol=1e-12 * max(1, np.max(np.abs(value))), err_msg=name)
+        np.testing.assert_allclose(cut[2][name], whole, rtol=0, atol=1e-12 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,9 @@ def test_bad_settings_are_named(monkeypatch, given, said):
 
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(InputError, match="between 1 and 1, the number of devices, but it is 2"):
-        distributed.over_devices(2)
+        over_devices(2)
+    with pytest.raises(InputError, match="Argument `pieces` must be 1 or more, but it is 0"):
+        over_devices(pieces=0)
 
 
 @pytest.mark.parametrize(

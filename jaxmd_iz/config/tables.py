@@ -168,6 +168,10 @@ class DensityTable(Table):
         "fraction of each species, summing to 1", by_name(NOT_NEGATIVE), None, auto="equal fractions"
     )
     seed: int = key("of all random numbers", whole(0), 0)
+    pieces: int | None = key(
+        "parts into which samples are cut for devices; the same bits for the same number, on any number of devices",
+        whole(1), None, auto="the number of devices at the start",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

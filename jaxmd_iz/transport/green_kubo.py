@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxmd_iz.checks import must
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
-from jaxmd_iz.distributed import on_all_devices
 from jaxmd_iz.gibbs import AbstractDensity
 from jaxmd_iz.integrators import AbstractIntegrator
+from jaxmd_iz.pieces import on_all_devices
 from jaxmd_iz.sampled import sample
 from jaxmd_iz.sampling import Sampling
 from jaxmd_iz.system import System

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 from jaxmd_iz import ensemble
 from jaxmd_iz.checks import must
 from jaxmd_iz.chunks import ListKeeper, progress_bar, wants_list
-from jaxmd_iz.distributed import each, everywhere, on_all_devices
+from jaxmd_iz.distributed import everywhere
 from jaxmd_iz.ensemble import Walkers
 from jaxmd_iz.integrators import AbstractIntegrator
+from jaxmd_iz.pieces import each, on_all_devices
 from jaxmd_iz.system import System
 from jaxmd_iz.transport.fluxes import check_cell, deviatoric, look, pressure
 
@@ -90,14 +91,15 @@ def flux_series(
     seen: dict[int, Any] = {}
 
     def step(now, first, count, nl):
-        after, told, found = _record(system, integrator, now, first, count, every, nl)
+        record = each(_record, system, integrator, first, count, every)
+        phase, told, found = record(now.phase, now.state, now.key, nl)
         seen[int(first)] = everywhere(found)  # a chunk that is redone is overwritten
-        return after, (jnp.zeros((), bool) if told is None else told)
+        return now._replace(phase=phase), (jnp.zeros((), bool) if told is None else told)
 
     lists.advance(step, walkers, lambda w: w.phase.x, steps // every, bar)
     bar.close()
-    parts = [jnp.concatenate(columns, axis=0) for columns in zip(*(seen[k] for k in sorted(seen)), strict=True)]
-    shear, p, heat, kinetic, potential = (jnp.swapaxes(a, 0, 1) for a in parts)
+    columns = zip(*(seen[k] for k in sorted(seen)), strict=True)
+    shear, p, heat, kinetic, potential = (jnp.concatenate(several, axis=1) for several in columns)
     return FluxSeries(
         deviatoric=shear,
         pressure=p,
@@ -114,20 +116,15 @@ def flux_series(
     )
 
 
-@eqx.filter_jit
-def _record(system, integrator, walkers, first, count: int, every: int, lists):
-    """`count` records: walkers, lists, and (count, B, …) components, p V, ∫q, kinetic and potential energy."""
+def _record(system, integrator, first, count: int, every: int, phase, state, key, lists):
+    """`count` records: phase, lists, and (B, count, …) components, p V, ∫q, kinetic and potential energy."""
     several = system.space.dimensions > 1
 
-    def see(system, x, p, state, near):
-        found = look(system, x, p, state, near)
-        shear = deviatoric(found) if several else jnp.zeros((x.shape[0], 0), x.dtype)
-        return shear, pressure(found), found.heat, found.kinetic, found.potential
-
     def body(carry, i):
-        walkers, near = ensemble.advance(system, integrator, carry[0], (first + i) * every, every, carry[1])
-        phase = walkers.phase
-        return (walkers, near), each(see, system)(phase.x, phase.p, walkers.state, near)
+        phase, near = ensemble.carried(system, integrator, (first + i) * every, every, carry[0], state, key, carry[1])
+        found = look(system, phase.x, phase.p, state, near)
+        shear = deviatoric(found) if several else jnp.zeros((state.shape[0], 0), phase.x.dtype)
+        return (phase, near), (shear, pressure(found), found.heat, found.kinetic, found.potential)
 
-    (walkers, lists), found = jax.lax.scan(body, (walkers, lists), jnp.arange(count))
-    return walkers, lists, found
+    (phase, lists), found = jax.lax.scan(body, (phase, lists), jnp.arange(count))
+    return phase, lists, tuple(jnp.swapaxes(a, 0, 1) for a in found)
