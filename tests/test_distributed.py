@@ -44,8 +44,8 @@ def _run(file: Path, processes: int, devices: int, *asked: str) -> dict[str, np.
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
-    """The same run in four pieces on 4, 4 and 1 devices of 2, 4 and 1 processes; the last goes on for the first too, and
-    makes the run in one piece."""
+    """The same run in four pieces on 4, 4 and 1 devices of 2, 4 and 1 processes; the last goes on for the first too,
+    and is made in one piece as well."""
     folder = tmp_path_factory.mktemp("cut")
     runs = (2, 2, "again"), (4, 1), (1, 1, "left")
     return {run[0]: _run(folder / f"{run[0]}.npz", *run) for run in runs}
