@@ -34,9 +34,9 @@ install_import_hook("jaxmd_iz", "beartype.beartype")
 
 #: Files that take long and rest on what the others test: they come last.
 LAST = (
-    *("limit", "nonlinear", "low_rank", "models", "electrons", "macroscopic", "matching", "grand", "grand_fluid"),
-    *("coverage", "continuum", "equation_of_state", "fluid_equations", "transport", "green_kubo", "waves", "fit"),
-    *("fit_command", "inverse", "force_matching", "second_order_weight", "notebook", "readme"),
+    *("notebook", "limit", "nonlinear", "low_rank", "models", "electrons", "macroscopic", "matching", "grand"),
+    *("grand_fluid", "coverage", "continuum", "equation_of_state", "fluid_equations", "transport", "green_kubo"),
+    *("waves", "fit", "fit_command", "inverse", "force_matching", "second_order_weight", "readme"),
 )
 #: Minutes after which no further test begins, so that a slow machine ends in time too, and says what it left out.
 MINUTES = float(os.environ.get("JAXMD_IZ_TEST_MINUTES", "17"))
