@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from bench import peers
+from bench import c_loop, peers
 from bench.systems import CUTOFF, fluid, lattices, on_devices, ours
 from bench.timing import alternating, cores, on_gpu, row
 
@@ -34,6 +34,9 @@ def ensembles(quick: bool) -> Iterator[dict]:
             sides["jax-md"] = peers.jax_md_ensemble(x, edge, cutoff, STEP)
             if jax.device_count() > 1:
                 sides["jax-md cut over our devices"] = on_devices(peers.jax_md_ensemble(x, edge, cutoff, STEP))
+        if c_loop.available() and cores() == 1 and not on_gpu() and len(x) % c_loop.LANES == 0:
+            sides["a loop in C"] = c_loop.ensemble(x, edge, cutoff, STEP)
+            targets["a loop in C"] = None
         few = x[:FEW]
         if "torch_sim" in peers.installed():
             sides["TorchSim"] = peers.torch_sim_ensemble(few, edge, cutoff, STEP)

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from bench import ensembles, measurements, plots, tables
+from bench import c_loop, ensembles, measurements, plots, systems, tables
 from bench.timing import row
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
@@ -20,6 +22,17 @@ def test_a_part_measures_both_sides(monkeypatch):
         assert set(found) >= KEYS
         assert found["ours"] > 0 and found["peer"] > 0 and found["ratio"] == found["ours"] / found["peer"]
     assert rows[0]["reached"]
+
+
+@pytest.mark.skipif(not c_loop.available(), reason="no gcc here, with which the loop in C is built")
+def test_the_loop_in_c_makes_the_same_steps():
+    x, edge = systems.lattices(8, c_loop.LANES)
+    cutoff = min(systems.CUTOFF, edge / 2)
+    mine = systems.ours(systems.fluid(8, edge, jnp.float32), x, None, 0.002)(10)
+    theirs = c_loop.ensemble(x, edge, cutoff, 0.002)(10)
+    # float32 of both: rounding of a force of some 100 over ten steps of 0.002
+    np.testing.assert_allclose(theirs, mine, atol=2e-5)
+    assert np.max(np.abs(theirs - x)) > 1e-3
 
 
 @pytest.mark.parametrize(
