@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 LANES = 64
-OPTIONS = ("-O3", "-march=native", "-mprefer-vector-width=256", "-ffast-math", "-shared", "-fPIC", "-lm")
+OPTIONS = ("-O3", "-march=native", "-mprefer-vector-width=256", "-ffast-math", "-fPIC")
 SOURCE = r"""
 #include <math.h>
 #define L 64
@@ -58,9 +58,11 @@ def ensemble(x: np.ndarray, edge: float, cutoff: float, step: float) -> Callable
         edge, cutoff, step: of the cell, of the potential, of time.
     """
     with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder) / "loop.c", Path(folder) / "loop.so"
+        source, compiled, library = (Path(folder) / name for name in ("loop.c", "loop.o", "loop.so"))
         source.write_text(SOURCE)
-        subprocess.run(["gcc", str(source), "-o", str(library), *OPTIONS], check=True)
+        # Linked without -ffast-math, which would make this whole process take subnormal numbers for zero.
+        subprocess.run(["gcc", "-c", str(source), "-o", str(compiled), *OPTIONS], check=True)
+        subprocess.run(["gcc", "-shared", str(compiled), "-o", str(library), "-lm"], check=True)
         loop = ctypes.CDLL(str(library)).go
     number, single = ctypes.c_int, ctypes.c_float
     loop.argtypes = [ctypes.c_void_p] * 3 + [number] * 3 + [single] * 3
