@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bench import c_loop, peers
 from bench.systems import CUTOFF, fluid, lattices, on_devices, ours
@@ -14,6 +15,11 @@ FEW = 8  # systems of a peer that takes them one by one
 #: Atoms of a batch, and the ratios asked for against jax-md and against `vmap(grad)`, by particles of a system.
 CPU = {64: (65536, "≥ 40", None), 256: (32768, "≥ 20", None)}
 GPU = {64: (262144, "≥ 15", None), 256: (262144, None, "≥ 6"), 1024: (262144, None, "≥ 5")}
+
+
+def in_c(x: np.ndarray) -> bool:
+    """Whether the loop in C is a side: on one core, for a batch that fills its lanes."""
+    return c_loop.available() and cores() == 1 and not on_gpu() and len(x) % c_loop.LANES == 0
 
 
 def ensembles(quick: bool) -> Iterator[dict]:
@@ -34,7 +40,7 @@ def ensembles(quick: bool) -> Iterator[dict]:
             sides["jax-md"] = peers.jax_md_ensemble(x, edge, cutoff, STEP)
             if jax.device_count() > 1:
                 sides["jax-md cut over our devices"] = on_devices(peers.jax_md_ensemble(x, edge, cutoff, STEP))
-        if c_loop.available() and cores() == 1 and not on_gpu() and len(x) % c_loop.LANES == 0:
+        if in_c(x):
             sides["a loop in C"] = c_loop.ensemble(x, edge, cutoff, STEP)
             targets["a loop in C"] = None
         few = x[:FEW]
@@ -53,12 +59,19 @@ def ensembles(quick: bool) -> Iterator[dict]:
 
 def states(quick: bool) -> Iterator[dict]:
     """A step on the upper surface of a two-state fluid in steps of one state, float32, all pairs."""
-    for n, batch in ((64, 128),) if quick else ((64, 256), (256, 32)):
+    for n, batch in ((64, 128),) if quick else ((64, 256), (256, 64)):
         x, edge = lattices(n, batch)
         kinds = {"scalar": (1, "none"), "none": (2, "none"), "paper": (2, "paper")}
         sides = {name: ours(fluid(n, edge, jnp.float32, *kind), x, None, STEP) for name, kind in kinds.items()}
-        taken = alternating({name: on_devices(side) for name, side in sides.items()}, 5, 2 if quick else 8)
+        sides = {name: on_devices(side) for name, side in sides.items()}
+        if in_c(x):
+            cutoff = min(CUTOFF, edge / 2)
+            sides |= {f"C, {k}": c_loop.ensemble(x, edge, cutoff, STEP, k) for k in (1, 2)}
+        taken = alternating(sides, 5, 2 if quick else 8)
         cost = {name: 1e6 * seconds / batch for name, seconds in taken.items()}
         for correction, target in (("none", "≤ 2"), ("paper", "≤ 6")):
             label = f"two-state step ({correction}) in scalar steps, n={n}"
             yield row(label, cost[correction], "µs", cost["scalar"], target, line=f"two states, {correction}", at=n)
+        if "C, 2" in cost:
+            label = f"two-state step (none) in scalar steps, both in C, n={n}"
+            yield row(label, cost["C, 2"], "µs", cost["C, 1"], line="two states, none, in C", at=n)

@@ -13,6 +13,8 @@ from jaxmd_iz.chunks import ListKeeper
 from jaxmd_iz.pieces import over_devices
 
 CUTOFF, DENSITY, TEMPERATURE = 2.5, 0.8442, 1.44
+#: Of two states: h, w and r₀ of the coupling c and of the shift δ, and the gap Δ.
+COUPLING, SHIFT, GAP = (0.3, 0.3, 1.2), (0.2, 0.3, 1.1), 1.0
 
 
 def melt(n: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -39,7 +41,7 @@ def fluid(n: int, edge: float, dtype, states: int = 1, correction: str = "none")
     base = iz.LennardJones(1.0, 1.0, cutoff=min(CUTOFF, edge / 2), truncation="shift")
     potential = base
     if states == 2:
-        potential = iz.TwoStateFluid(base, iz.Gaussian(0.3, 0.3, 1.2), iz.Gaussian(0.2, 0.3, 1.1), 1.0, n)
+        potential = iz.TwoStateFluid(base, iz.Gaussian(*COUPLING), iz.Gaussian(*SHIFT), GAP, n)
     system = iz.System(potential, iz.Periodic([edge] * 3), np.ones(n), correction=correction)
 
     def narrow(a):
